@@ -1,0 +1,27 @@
+"""Mask planes: the one table of their bits and meanings."""
+
+PLANES = {
+    "BAD": "known defect of the detector",
+    "SAT": "saturated, or bled into",
+    "CR": "hit by a cosmic ray",
+    "EDGE": "too close to an edge to be trusted",
+    "NODATA": "no input reached this pixel",
+    "INTERP": "value interpolated from its neighbours",
+    "SUSPECT": "suspect: near saturation, or in the suspect mask",
+    "DETECTED": "part of a detected source",
+    "DETECTED_NEGATIVE": "part of a negative detection in a difference",
+    "CROSSTALK": "received crosstalk of a bright pixel",
+    "INJECTED": "synthetic source injected",
+    "CLIPPED": "an input was clipped here in the coadd",
+}
+BIT = {name: 1 << number for number, name in enumerate(PLANES)}
+
+BAD, SAT, CR, EDGE, NODATA, INTERP, SUSPECT, DETECTED, DETECTED_NEGATIVE, CROSSTALK, INJECTED, CLIPPED = BIT.values()
+
+UNUSABLE = BAD | SAT | CR | EDGE | NODATA
+"""Pixels that no measurement uses."""
+
+
+def fraction(mask, bits: int) -> float:
+    """Return the fraction of the pixels of an integer mask with any of ``bits`` set."""
+    return float(((mask & bits) != 0).mean())

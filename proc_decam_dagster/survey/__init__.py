@@ -1,0 +1,1 @@
+"""The domain of a DECam survey, without I/O: nights, proc types, collections, the exposure table."""

@@ -1,0 +1,101 @@
+"""The exposure table: one row a raw file in the archive, as an ECSV file with the columns of proc-decam."""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table, vstack
+
+from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.survey.nights import matching_nights
+
+FILE_NAME = "exposures.ecsv"
+MISSING_NAME = "missing_data.ecsv"
+REQUIRED = ("obs_type", "caldat", "md5sum", "archive_filename", "EXPNUM", "night", "band")
+"""Columns without which a survey cannot be processed; others are kept as they are."""
+
+
+def read_exposures(path: str | os.PathLike, required: Iterable[str] = REQUIRED) -> Table:
+    """Read an exposure table.
+
+    Raises
+    ------
+    SurveyError
+        If the file is missing or no ECSV table, or lacks a required column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SurveyError(
+            f"exposure table {path} does not exist", fix="make it with `proc-decam exposures DATA_DIR --proposal-id …`"
+        )
+    try:
+        table = Table.read(path, format="ascii.ecsv")
+    except Exception as error:  # astropy raises many types for a malformed file
+        raise SurveyError(f"{path} cannot be read as ECSV ({error})", "a table written by `proc-decam exposures`") from None
+    missing = [c for c in required if c not in table.colnames]
+    if missing:
+        raise SurveyError(
+            f"{path} has no column {', '.join(missing)}", f"the columns {', '.join(required)}",
+            "write it again with `proc-decam exposures`",
+        )
+    return table
+
+
+def write_exposures(table: Table, path: str | os.PathLike) -> None:
+    """Write an exposure table; the file appears whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    table.write(partial, format="ascii.ecsv", overwrite=True)
+    os.replace(partial, path)
+
+
+def nights_of(table: Table) -> list[str]:
+    """Return the nights of a table, sorted."""
+    return sorted({str(n) for n in table["night"]})
+
+
+def select_nights(table: Table, pattern: str) -> Table:
+    """Return the rows of the nights that a regular expression matches; an error names the nights there are."""
+    return rows_of_nights(table, matching_nights(pattern, nights_of(table)))
+
+
+def rows_of_nights(table: Table, nights: Iterable[str]) -> Table:
+    """Return the rows of the given nights."""
+    return table[np.isin(np.asarray(table["night"]).astype(str), list(nights))]
+
+
+def rows_of_obs_type(table: Table, obs_type: str) -> Table:
+    """Return the raw frames of one archive observation type (`object`, `zero`, `dome flat`)."""
+    keep = np.asarray(table["obs_type"]).astype(str) == obs_type
+    if "proc_type" in table.colnames:
+        keep &= np.asarray(table["proc_type"]).astype(str) == "raw"
+    return table[keep]
+
+
+def select_rows(table: Table, selections: Iterable[str]) -> Table:
+    """Return the rows that satisfy every ``column=value`` (a regular expression, matched from start to end)."""
+    keep = np.ones(len(table), bool)
+    for selection in selections:
+        column, found, pattern = selection.partition("=")
+        if not found or column not in table.colnames:
+            raise SurveyError(
+                f"selection {selection!r} cannot be applied", f"COLUMN=VALUE with a column of {', '.join(table.colnames)}"
+            )
+        keep &= np.array([re.fullmatch(pattern, str(v)) is not None for v in table[column]], dtype=bool)
+    return table[keep]
+
+
+def file_name(row) -> str:
+    """Return the name under which a row's file is downloaded, ``{md5}_{archive name}``."""
+    return f"{row['md5sum']}_{os.path.basename(str(row['archive_filename']))}"
+
+
+def merge_exposures(old: Table | None, new: Table) -> Table:
+    """Return the union of two tables by md5sum, the newer row winning, sorted by exposure number."""
+    if old is not None and len(old):
+        old = old[~np.isin(np.asarray(old["md5sum"]).astype(str), np.asarray(new["md5sum"]).astype(str))]
+        new = vstack([old, new], metadata_conflicts="silent") if len(old) else new
+    return new[np.lexsort((np.asarray(new["md5sum"]).astype(str), np.asarray(new["EXPNUM"])))]
