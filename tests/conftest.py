@@ -16,3 +16,21 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real DECam data: {folder} is absent")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--full`` runs what ``make test`` leaves out or only samples."""
+    parser.addoption("--full", action="store_true", help="run every case, also the costly ones")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker of costly cases."""
+    config.addinivalue_line("markers", "full: costly; runs only with --full")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the costly cases unless ``--full`` is given."""
+    if not config.getoption("--full"):
+        for item in items:
+            if "full" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="costly: run with --full (make test-full)"))

@@ -1,11 +1,17 @@
 """A point-spread function on a pixel grid whose every pixel is a polynomial of position on the detector."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.ndimage import spline_filter, zoom
+
+from proc_decam_dagster.pixels.jit import jit
 
 AB_ZERO_POINT = 31.4
 """AB magnitude of 1 nJy (Oke & Gunn 1983)."""
+
+_PAD = 3
+"""Spline coefficients kept beyond each edge of a stamp: the reach of a quintic B-spline."""
 
 
 def monomials(u, v, degree: int) -> np.ndarray:
@@ -14,28 +20,81 @@ def monomials(u, v, degree: int) -> np.ndarray:
     return np.stack([u ** (n - k) * v**k for n in range(degree + 1) for k in range(n + 1)])
 
 
-def lanczos_weights(fraction: float, order: int = 4) -> np.ndarray:
-    """Return the ``2*order`` normalised Lanczos weights that interpolate at ``fraction`` (0…1) past tap ``order-1``."""
-    offset = np.arange(1 - order, order + 1) - fraction
-    weights = np.sinc(offset) * np.sinc(offset / order) * (np.abs(offset) < order)
-    return weights / weights.sum()
+@jit
+def fill_terms(u: float, v: float, degree: int, terms: np.ndarray) -> None:
+    """Write the monomials of one position into ``terms``, in the order of `monomials`."""
+    i = 0
+    for n in range(degree + 1):
+        for k in range(n + 1):
+            terms[i] = u ** (n - k) * v**k
+            i += 1
 
 
-def shift(stamp: np.ndarray, dx: float, dy: float, order: int = 4) -> np.ndarray:
-    """Return a stamp moved by (``dx``, ``dy``) pixels, by separable Lanczos interpolation; zero comes in at the edges."""
-    for axis, delta in ((1, dx), (0, dy)):
-        whole = int(np.floor(-delta))
-        taps = lanczos_weights(-delta - whole, order)
-        pad = abs(whole) + order
-        widths = [(0, 0), (0, 0)]
-        widths[axis] = (pad, pad)
-        padded = np.pad(stamp, widths)
-        size = stamp.shape[axis]
-        stamp = sum(
-            weight * np.take(padded, np.arange(size) + pad + whole + tap + 1 - order, axis=axis)
-            for tap, weight in enumerate(taps)
-        )
-    return stamp
+@jit
+def fill_spline_weights(fraction: float, weights: np.ndarray) -> None:
+    """Write the 6 quintic B-spline weights at ``fraction`` (0…1) past the third coefficient."""
+    for tap in range(6):
+        t = abs(fraction + 2 - tap)
+        if t < 1:
+            weights[tap] = 0.55 - t**2 / 2 + t**4 / 4 - t**5 / 12
+        elif t < 2:
+            weights[tap] = 0.425 + 0.625 * t - 1.75 * t**2 + 1.25 * t**3 - 0.375 * t**4 + t**5 / 24
+        else:
+            weights[tap] = max(3 - t, 0.0) ** 5 / 120
+
+
+@jit
+def fill_shifted(spline: np.ndarray, dx: float, dy: float, rows: np.ndarray, out: np.ndarray) -> None:
+    """Write an image moved by less than one pixel, from its spline coefficients.
+
+    Parameters
+    ----------
+    spline : `numpy.ndarray`, (ny + 6, nx + 6)
+        Quintic B-spline coefficients, three beyond each edge.
+    dx, dy : `float`
+        Move, pixels, from -1 to 1.
+    rows : `numpy.ndarray`, (ny + 6, nx)
+        Work space.
+    out : `numpy.ndarray`, (ny, nx)
+        The moved image.
+    """
+    weights = np.empty(6)
+    ny, nx = out.shape
+    whole = int(np.floor(-dx))
+    fill_spline_weights(-dx - whole, weights)
+    first = _PAD - 2 + whole
+    for j in range(rows.shape[0]):
+        for i in range(nx):
+            value = 0.0
+            for tap in range(6):
+                value += weights[tap] * spline[j, min(i + first + tap, nx + 5)]
+            rows[j, i] = value
+    whole = int(np.floor(-dy))
+    fill_spline_weights(-dy - whole, weights)
+    first = _PAD - 2 + whole
+    for j in range(ny):
+        for i in range(nx):
+            value = 0.0
+            for tap in range(6):
+                value += weights[tap] * rows[min(j + first + tap, ny + 5), i]
+            out[j, i] = value
+
+
+def spline_coefficients(stamp: np.ndarray) -> np.ndarray:
+    """Return the quintic B-spline coefficients of a stamp, three more beyond each edge (mirrored)."""
+    return np.pad(spline_filter(np.asarray(stamp, float), order=5, mode="mirror"), _PAD, mode="reflect")
+
+
+def shift(stamp: np.ndarray, dx: float, dy: float) -> np.ndarray:
+    """Return a stamp moved by (``dx``, ``dy``) pixels, each from -1 to 1, by quintic B-splines; edges are mirrored.
+
+    For stars of 3.4 pixels full width at half maximum (0.9 arcsec) it is true to better than 1e-3 of the peak.
+    """
+    if max(abs(dx), abs(dy)) > 1:
+        raise ValueError(f"a stamp is moved by at most one pixel, not ({dx}, {dy})")
+    out = np.empty(stamp.shape)
+    fill_shifted(spline_coefficients(stamp), dx, dy, np.empty((stamp.shape[0] + 2 * _PAD, stamp.shape[1])), out)
+    return out
 
 
 @dataclass
@@ -45,7 +104,9 @@ class PsfModel:
     Attributes
     ----------
     coefficients : `numpy.ndarray`, (n_terms, size, size)
-        Polynomial coefficients of each pixel; ``size`` is odd and the star is centred on the middle pixel.
+        Polynomial coefficients of each pixel; ``size`` is odd and the star is centred on the middle pixel. Their sum
+        at any position is the fraction of a star's light that falls within the stamp, so that a flux fitted with
+        the PSF is the star's total flux; it is 1 where the light beyond the stamp is not known.
     degree : `int`
         Degree of the polynomial in normalised position.
     shape : `tuple` [`int`, `int`]
@@ -55,33 +116,66 @@ class PsfModel:
     coefficients: np.ndarray
     degree: int
     shape: tuple[int, int]
+    _spline: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        n_terms = (self.degree + 1) * (self.degree + 2) // 2
+        if len(self.coefficients) != n_terms or self.size % 2 == 0:
+            raise ValueError(
+                f"a PSF of degree {self.degree} has {n_terms} terms of odd size, not {self.coefficients.shape}"
+            )
 
     @property
     def size(self) -> int:
         """Width and height of a stamp, in pixels."""
         return self.coefficients.shape[-1]
 
+    @property
+    def spline(self) -> np.ndarray:
+        """Quintic B-spline coefficients of each term, (n_terms, size + 6, size + 6)."""
+        if self._spline is None:
+            self._spline = np.stack([spline_coefficients(term) for term in self.coefficients])
+        return self._spline
+
     def kernel(self, x: float, y: float) -> np.ndarray:
-        """Return the PSF at a position, (size, size), centred on the middle pixel, with unit sum."""
+        """Return the PSF at a position, (size, size), centred on the middle pixel.
+
+        Its sum is the fraction of a star's light within the stamp: 1, or a little less (see `coefficients`).
+        """
         ny, nx = self.shape
-        terms = monomials(x / nx - 0.5, y / ny - 0.5, self.degree)
-        image = np.tensordot(terms, self.coefficients, 1)
-        return image / image.sum()
+        return np.tensordot(monomials(x / nx - 0.5, y / ny - 0.5, self.degree), self.coefficients, 1)
 
     def stamp(self, x: float, y: float) -> np.ndarray:
         """Return the image of a star of unit flux at a position, (size, size).
 
-        Its middle pixel is the pixel ``(round(x), round(y))`` of the image.
+        Its middle pixel is the pixel ``(floor(x + 0.5), floor(y + 0.5))`` of the image.
         """
-        return shift(self.kernel(x, y), x - np.floor(x + 0.5), y - np.floor(y + 0.5))
+        ny, nx = self.shape
+        terms = monomials(x / nx - 0.5, y / ny - 0.5, self.degree)
+        spline = np.tensordot(terms, self.spline, 1)
+        out = np.empty((self.size, self.size))
+        fill_shifted(
+            spline, x - np.floor(x + 0.5), y - np.floor(y + 0.5), np.empty((self.size + 2 * _PAD, self.size)), out
+        )
+        return out
 
     def fwhm(self, x: float, y: float) -> float:
         """Return the full width at half maximum at a position, in pixels: of the circle with the half-maximum area."""
-        from scipy.ndimage import zoom
-
-        fine = zoom(self.kernel(x, y), 8, order=3)
+        fine = zoom(self.kernel(x, y), 8, order=5)
         scale = (fine.shape[0] - 1) / (self.size - 1)
         return float(2 * np.sqrt((fine > fine.max() / 2).sum() / np.pi) / scale)
+
+    def ellipticity(self, x: float, y: float) -> tuple[float, float]:
+        """Return (e1, e2) at a position, from second moments weighted by a Gaussian of the PSF's own width.
+
+        ``e1 = (Ixx - Iyy) / (Ixx + Iyy)``, ``e2 = 2 Ixy / (Ixx + Iyy)``.
+        """
+        half = self.size // 2
+        dy, dx = np.mgrid[-half : half + 1, -half : half + 1]
+        sigma = self.fwhm(x, y) / 2.355
+        weighted = self.kernel(x, y) * np.exp(-(dx**2 + dy**2) / (2 * sigma**2))
+        xx, yy, xy = (weighted * dx**2).sum(), (weighted * dy**2).sum(), (weighted * dx * dy).sum()
+        return float((xx - yy) / (xx + yy)), float(2 * xy / (xx + yy))
 
     def effective_area(self, x: float, y: float) -> float:
         """Return ``1/Σp²``, the number of pixels whose background noise a PSF flux sees."""

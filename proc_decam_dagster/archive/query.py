@@ -1,0 +1,230 @@
+"""The search for a survey: the exposures of its proposals, and the calibrations of every night that has some."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from astropy.coordinates import Angle
+from astropy.table import Column, MaskedColumn, Table
+from astropy.time import Time, TimeDelta
+
+from proc_decam_dagster.archive.client import Archive
+from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.survey.nights import night_of
+from proc_decam_dagster.survey.proc_types import PROC_TYPES
+
+log = logging.getLogger(__name__)
+
+OUTFIELDS = (
+    "depth", "obs_type", "caldat", "exposure", "md5sum", "proc_type", "seeing", "prod_type", "archive_filename",
+    "dateobs_min", "DEC", "OBJECT", "EXPNUM", "FILTER", "RA", "PROPID", "AIRMASS",
+)  # fmt: skip
+"""What the archive is asked for, in the order of the table's columns; the computed columns follow."""
+SHUTTER_SECONDS = 1.0
+"""Time that DECam's shutter takes to cross the focal plane: the middle of an exposure is later by half of it."""
+CONNECTIONS = 4
+
+Progress = Callable[[int, int, str], None]
+
+
+def query_exposures(
+    archive: Archive,
+    proposals: str | Iterable[str],
+    *,
+    instrument: str = "decam",
+    telescope: str = "ct4m",
+    obs_types: Sequence[str] = ("object", "zero", "dome flat"),
+    proc_types: Sequence[str] = ("raw",),
+    dates: tuple[str, str] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Table, Table]:
+    """Return the exposure table of one or more proposals, and the table of calibrations that its nights lack.
+
+    Parameters
+    ----------
+    archive : `Archive`
+        Where to search.
+    proposals : `str` or iterable of `str`
+        Proposal ids such as ``2019A-0337``; each is taken by the archive as a regular expression.
+    instrument, telescope : `str`
+        As the archive calls them.
+    obs_types : sequence of `str`
+        Which of object exposures, bias frames and dome flats; calibrations are sought on the nights of the objects.
+    proc_types : sequence of `str`
+        Of the object exposures: ``raw``, ``instcal``; calibrations are always raw.
+    dates : `tuple` [`str`, `str`], optional
+        First and last caldat (YYYY-MM-DD or YYYYMMDD), both included.
+    progress : callable, optional
+        Called with (searches done, searches in all, what).
+
+    Returns
+    -------
+    exposures : `astropy.table.Table`
+        Columns as in `OUTFIELDS`, then dateobs_midpoint (Time), mjd, mjd_midpoint, night (`int` caldat),
+        RA(deg), DEC(deg) [deg], band (first word of FILTER).
+    missing : `astropy.table.Table`
+        observation_type (``bias`` or ``flat``), caldat, band (`None` for bias).
+
+    Raises
+    ------
+    SurveyError
+        If nothing is found, or as `Archive.find` does.
+    """
+    proposals = [proposals] if isinstance(proposals, str) else list(proposals)
+    fixed = [["instrument", instrument], ["telescope", telescope], ["prod_type", "image"]]
+    when = [["caldat", *(_caldat(d) for d in dates)]] if dates else []
+    searches = [
+        [*fixed, ["proc_type", proc], ["obs_type", "object"], ["proposal", proposal, "regex"], *when]
+        for proposal in proposals for proc in proc_types
+    ]  # fmt: skip
+    objects = _distinct(_find_all(archive, searches, progress, "object exposures"))
+    if not objects:
+        span = f" from {when[0][1]} to {when[0][2]}" if when else ""
+        raise SurveyError(
+            f"no {' or '.join(proc_types)} {instrument} exposures of {', '.join(proposals)}{span} at {archive.url}",
+            "at least one", "check the proposal id and the dates",
+        )
+    bands: dict[str, set[str]] = {}
+    for row in objects:
+        bands.setdefault(str(row["caldat"]), set()).add(band_of_row(row))
+    calibrations = [(caldat, obs) for caldat in sorted(bands) for obs in obs_types if obs != "object"]
+    searches = [
+        [*fixed, ["proc_type", "raw"], ["obs_type", obs], ["caldat", caldat, caldat]] for caldat, obs in calibrations
+    ]
+    found: dict[tuple[str, str], list[dict]] = {}
+    for (caldat, obs), rows in zip(
+        calibrations, _find_each(archive, searches, progress, "nights' calibrations"), strict=True
+    ):
+        # Flats of bands that the survey did not use that night are no part of it; bias frames have no band.
+        found[caldat, obs] = [r for r in rows if obs != PROC_TYPES["flat"].obs_type or band_of_row(r) in bands[caldat]]
+    rows = _distinct([*(objects if "object" in obs_types else []), *(r for rows in found.values() for r in rows)])
+    return exposure_table(rows), missing_table(bands, found)
+
+
+def exposure_table(rows: list[dict]) -> Table:
+    """Return the exposure table of the archive's rows, with the columns that are computed from them.
+
+    Rows without an exposure number or a start time cannot be processed; they are left out, with a warning each.
+    """
+    kept = []
+    for row in rows:
+        if row.get("EXPNUM") in (None, "") or not row.get("dateobs_min"):
+            log.warning("%s has no EXPNUM or dateobs_min in the archive: left out", row.get("archive_filename"))
+        else:
+            kept.append(row)
+    table = Table()
+    for name in OUTFIELDS:
+        values = [row.get(name) for row in kept]
+        if name in ("exposure", "AIRMASS"):
+            table[name] = np.array([_number(v) for v in values], dtype=float)
+        elif name == "EXPNUM":
+            table[name] = np.array([int(float(v)) for v in values], dtype=np.int64)
+        elif name in ("depth", "seeing"):  # null for raws, numbers for other products: kept as they are
+            table[name] = Column(np.array([*values, None], dtype=object)[:-1])
+        elif name == "dateobs_min":
+            table[name] = Time([str(v).rstrip("Z") for v in values], format="isot", scale="utc", precision=3)
+        elif any(v in (None, "") for v in values):
+            table[name] = MaskedColumn([str(v or "") for v in values], mask=[v in (None, "") for v in values])
+        else:
+            table[name] = [str(v) for v in values]
+    # Not a number for frames without an exposure time (some zeros): their middle is their beginning.
+    seconds = np.nan_to_num(np.asarray(table["exposure"]))
+    table["dateobs_midpoint"] = table["dateobs_min"] + TimeDelta((seconds + SHUTTER_SECONDS) / 2, format="sec")
+    table["mjd"] = table["dateobs_min"].mjd
+    table["mjd_midpoint"] = table["dateobs_midpoint"].mjd
+    table["night"] = np.array([int(night_of(c)) for c in table["caldat"]], dtype=np.int64)
+    table["RA(deg)"] = Column(_degrees([row.get("RA") for row in kept], "hourangle"), unit="deg")
+    table["DEC(deg)"] = Column(_degrees([row.get("DEC") for row in kept], "deg"), unit="deg")
+    table["band"] = [band_of_row(row) for row in kept]
+    return table
+
+
+def missing_table(bands: dict[str, set[str]], found: dict[tuple[str, str], list[dict]]) -> Table:
+    """Return which nights lack bias frames, or flats of which band.
+
+    Parameters
+    ----------
+    bands : `dict` [`str`, `set` [`str`]]
+        Bands used on each caldat.
+    found : `dict`
+        Calibration rows by (caldat, observation type), for what was searched.
+    """
+    rows = []
+    for caldat in sorted(bands):
+        if not found.get((caldat, "zero"), [None]):
+            rows.append(("bias", caldat, None))
+        flats = found.get((caldat, "dome flat"))
+        if flats is not None:
+            there = {band_of_row(r) for r in flats}
+            rows += [("flat", caldat, band) for band in sorted(bands[caldat] - there)]
+    table = Table()
+    table["observation_type"] = np.array([r[0] for r in rows], dtype="U4")
+    table["caldat"] = np.array([r[1] for r in rows], dtype="U10")
+    table["band"] = Column(np.array([*(r[2] for r in rows), None], dtype=object)[:-1])
+    return table
+
+
+def band_of_row(row: dict) -> str:
+    """Return the band as exposure tables have it, the first word of FILTER (`Y` is not the Butler's `y` here)."""
+    return (str(row.get("FILTER") or "").split() or [""])[0]
+
+
+def _find_all(archive: Archive, searches: list, progress: Progress | None, what: str) -> list[dict]:
+    return [row for rows in _find_each(archive, searches, progress, what) for row in rows]
+
+
+def _find_each(archive: Archive, searches: list, progress: Progress | None, what: str) -> list[list[dict]]:
+    results: list[list[dict]] = []
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        futures = [pool.submit(archive.find, search, OUTFIELDS) for search in searches]
+        try:
+            for future in futures:
+                results.append(future.result())
+                if progress:
+                    progress(len(results), len(searches), what)
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+    return results
+
+
+def _distinct(rows: Iterable[dict]) -> list[dict]:
+    kept: dict[str, dict] = {}
+    for row in rows:
+        kept.setdefault(row["md5sum"], row)
+    # Observing order, which no sort key of the archive gives.
+    return sorted(kept.values(), key=lambda r: (str(r.get("caldat")), str(r.get("dateobs_min")), r["md5sum"]))
+
+
+def _caldat(date: str) -> str:
+    night = night_of(date)
+    return f"{night[:4]}-{night[4:6]}-{night[6:]}"
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return np.nan
+
+
+def _degrees(values: list, unit: str) -> np.ndarray:
+    """Return sexagesimal texts, or numbers in degrees, as degrees; not a number where there is nothing readable."""
+    out = np.full(len(values), np.nan)
+    texts: list[int] = []
+    for i, value in enumerate(values):
+        out[i] = _number(value)
+        if np.isnan(out[i]) and isinstance(value, str) and value.strip() not in ("", "nan"):
+            texts.append(i)
+    if texts:
+        try:
+            out[texts] = Angle([values[i] for i in texts], unit=unit).deg
+        except ValueError:  # one malformed position must not hide the others
+            for i in texts:
+                try:
+                    out[i] = Angle(values[i], unit=unit).deg
+                except ValueError:
+                    log.warning("position %r cannot be read", values[i])
+    return out

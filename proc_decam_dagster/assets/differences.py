@@ -1,0 +1,42 @@
+"""Difference images of a night against a coadd subset's templates, one asset a template type."""
+
+import dagster as dg
+
+from proc_decam_dagster.assets.lineage import PARTITIONS, dependencies
+from proc_decam_dagster.assets.presentation import picture, report_metadata
+from proc_decam_dagster.assets.processing import POOL, Differencing, result, run_chain
+from proc_decam_dagster.assets.templates import group
+from proc_decam_dagster.partitions import COADD_SUBSET, NIGHT
+from proc_decam_dagster.resources import ButlerRepository, Execution
+from proc_decam_dagster.survey.proc_types import TEMPLATE_TYPES
+
+
+def _diffs(template_type: str) -> dg.AssetsDefinition:
+    @dg.asset(
+        name="diffs", key_prefix=template_type, group_name=group(template_type), kinds={"lsst", "fits"},
+        partitions_def=PARTITIONS["diffs"], deps=dependencies("diff_drp", template_type), pool=POOL,
+        description=f"Difference images (`{{night}}/{{coadd_subset}}/{template_type}/diff_drp`), their sources and "
+        "objects, and forced light curves.",
+    )  # fmt: skip
+    def diffs(
+        context: dg.AssetExecutionContext, config: Differencing, repository: ButlerRepository, execution: Execution
+    ) -> dg.MaterializeResult:
+        from proc_decam_dagster.report import difference_figures, difference_picture
+
+        key = context.partition_key.keys_by_dimension
+        repo = repository.open()
+        parts = {"subset": key[NIGHT], "coadd_subset": key[COADD_SUBSET], "template_type": template_type}
+        kinds = ("clean", "injected") if config.science == "both" else (config.science,)
+        reports = [run_chain(context, repo, execution, "diff_drp", config, **parts, science=k) for k in kinds]
+        metadata = {f"{k}/{name}": v for k, r in zip(kinds[1:], reports[1:]) for name, v in report_metadata(r).items()}
+        return result(
+            reports[0],
+            **metadata,
+            picture=picture(difference_picture(repo, **parts), "science, template, difference"),
+            **difference_figures(repo, **parts),
+        )
+
+    return diffs
+
+
+ASSETS = [_diffs(template_type) for template_type in TEMPLATE_TYPES]

@@ -1,0 +1,63 @@
+"""How results are shown in the Dagster UI: tables, pictures, and the report of a processing chain."""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from proc_decam_dagster.execution import PipelineReport
+
+SHOWN_FAILURES = 50
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> dg.MarkdownMetadataValue:
+    """Return a table that the UI renders."""
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    lines += ["| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def picture(png: bytes, caption: str = "") -> dg.MarkdownMetadataValue:
+    """Return a PNG that the UI shows in place."""
+    return dg.MetadataValue.md(f"![{caption}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def runs_of(report: "PipelineReport") -> list[str]:
+    """Return the RUN collections that a report's steps wrote."""
+    return [run for step in report.steps for run in step.runs]
+
+
+def data_version(report: "PipelineReport") -> dg.DataVersion:
+    """Return a data version that changes with the chain's RUNs."""
+    text = "\n".join([report.chain, *runs_of(report)])
+    return dg.DataVersion(hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+def report_metadata(report: "PipelineReport") -> dict[str, Any]:
+    """Return the metadata of a processing chain's report: counts, failures with cause and next action, time, memory."""
+    counts = [
+        (step.step, label, c.succeeded, c.failed, c.blocked, c.skipped)
+        for step in report.steps
+        for label, c in step.tasks.items()
+    ]
+    failures = report.failures
+    metadata: dict[str, Any] = {
+        "chain": report.chain,
+        "runs": dg.MetadataValue.json(runs_of(report)),
+        "quanta_succeeded": sum(c[2] for c in counts),
+        "quanta_failed": sum(c[3] for c in counts),
+        "quanta_blocked": sum(c[4] for c in counts),
+        "seconds": round(report.seconds, 2),
+        "peak_rss_gb": round(report.peak_rss_gb, 3),
+        "quanta": markdown_table(("step", "task", "succeeded", "failed", "blocked", "skipped"), counts),
+    }
+    if failures:
+        rows = [
+            (f.task, ", ".join(f"{k}={v}" for k, v in f.data_id.items()), f"{f.exception}: {f.message}", f.action)
+            for f in failures[:SHOWN_FAILURES]
+        ]
+        metadata["failures"] = markdown_table(("task", "data id", "cause", "what to do next"), rows)
+    return metadata

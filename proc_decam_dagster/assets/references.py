@@ -1,0 +1,80 @@
+"""What the reductions refer to: curated calibrations, skymap, defects, reference catalogues, fakes."""
+
+import dagster as dg
+
+from proc_decam_dagster.assets.lineage import dependency
+from proc_decam_dagster.assets.presentation import markdown_table
+from proc_decam_dagster.resources import ArchiveClient, ButlerRepository, Survey
+
+GROUP = "references"
+
+
+@dg.asset(group_name=GROUP, kinds={"butler"})
+def curated_calibs(repository: ButlerRepository) -> dg.MaterializeResult:
+    """The Butler repository with its instrument and curated calibrations (`DECam/calib`)."""
+    repo = repository.ensure()
+    return dg.MaterializeResult(
+        metadata={"repository": dg.MetadataValue.path(str(repo.root)), "engine": repo.engine.name}
+    )
+
+
+@dg.asset(group_name=GROUP, kinds={"butler"}, deps=[dependency("exposures", "skymap")])
+def skymap(survey: Survey, repository: ButlerRepository) -> dg.MaterializeResult:
+    """A discrete skymap that fits the survey's footprint; once there, a skymap never changes."""
+    from proc_decam_dagster.repository import add_discrete_skymap, exposures_outside_skymap
+    from proc_decam_dagster.survey.exposures import read_exposures
+
+    repo = repository.ensure()
+    table = read_exposures(survey.exposures_file)
+    name = repo.settings.skymap if repo.settings.skymap_fits else add_discrete_skymap(repo, table)
+    outside = exposures_outside_skymap(repo, table)
+    return dg.MaterializeResult(
+        metadata={
+            "skymap": name,
+            "exposures_outside": len(outside),
+            "outside": markdown_table(("exposure",), [(e,) for e in outside[:50]]),
+        }
+    )
+
+
+@dg.asset(group_name=GROUP, kinds={"fits"})
+def defects(survey: Survey, archive: ArchiveClient, repository: ButlerRepository) -> dg.MaterializeResult:
+    """Bad and suspect pixels from the Community-Pipeline and DES masks, as boxes (`DECam/calib_bpm`)."""
+    from proc_decam_dagster.archive import fetch_masks
+    from proc_decam_dagster.repository import ingest_defects
+
+    fetch_masks(survey.masks, base_url=archive.mask_url or None)
+    report = ingest_defects(repository.ensure(), survey.masks)
+    return dg.MaterializeResult(metadata=report.as_dict())
+
+
+@dg.asset(group_name=GROUP, kinds={"fits"}, deps=[dependency("exposures", "refcats")])
+def refcats(survey: Survey, archive: ArchiveClient, repository: ButlerRepository) -> dg.MaterializeResult:
+    """Reference catalogues of the survey's footprint as htm7 shards (`refcats`)."""
+    from proc_decam_dagster.archive import fetch_refcats
+    from proc_decam_dagster.repository import ingest_refcats
+    from proc_decam_dagster.survey.exposures import read_exposures
+
+    table = read_exposures(survey.exposures_file)
+    shards = fetch_refcats(table, survey.refcats, base_url=archive.refcat_url or None)
+    ingest_refcats(repository.ensure(), shards)
+    counts = [(name, len(paths)) for name, paths in shards.items()]
+    return dg.MaterializeResult(
+        metadata={"shards": sum(c for _, c in counts), "catalogues": markdown_table(("catalogue", "shards"), counts)}
+    )
+
+
+@dg.asset(group_name=GROUP, kinds={"table"})
+def fakes(survey: Survey, repository: ButlerRepository) -> dg.MaterializeResult:
+    """Synthetic sources to inject, by EXPNUM; none where the survey names no table."""
+    from proc_decam_dagster.repository import ingest_fakes
+
+    if not survey.fakes:
+        return dg.MaterializeResult(metadata={"fakes": 0, "note": "no table of fakes is configured (PROC_DECAM_FAKES)"})
+    counts = ingest_fakes(repository.ensure(), survey.fakes)
+    return dg.MaterializeResult(
+        metadata={"fakes": sum(counts.values()), "by_band": markdown_table(("band", "fakes"), counts.items())}
+    )
+
+
+ASSETS = [curated_calibs, skymap, defects, refcats, fakes]

@@ -1,0 +1,92 @@
+"""The survey's raw material: the exposure table, and each night's raws in the repository."""
+
+import dagster as dg
+
+from proc_decam_dagster.assets.lineage import PARTITIONS, dependency
+from proc_decam_dagster.assets.presentation import markdown_table
+from proc_decam_dagster.partitions import add_nights
+from proc_decam_dagster.resources import ArchiveClient, ButlerRepository, Execution, Survey
+
+GROUP = "survey"
+
+
+@dg.asset(group_name=GROUP, kinds={"noirlab"})
+def exposures(context: dg.AssetExecutionContext, survey: Survey, archive: ArchiveClient) -> dg.MaterializeResult:
+    """Exposures of the survey's proposals in the NOIRLab archive, with the zeros and dome flats of their nights.
+
+    Writes `exposures.ecsv` and `missing_data.ecsv` into the data folder and registers the nights as partitions.
+    """
+    from proc_decam_dagster.archive import query_exposures
+    from proc_decam_dagster.survey import exposures as table_io
+
+    table, missing = query_exposures(archive.open(), survey.proposal_ids)
+    table_io.write_exposures(table, survey.exposures_file)
+    table_io.write_exposures(missing, survey.folder / table_io.MISSING_NAME)
+    nights = table_io.nights_of(table)
+    new = add_nights(context.instance, nights)
+    rows = [
+        (night, *(len(table_io.rows_of_obs_type(part, kind)) for kind in ("zero", "dome flat", "object")))
+        for night in nights
+        for part in [table_io.rows_of_nights(table, [night])]
+    ]
+    return dg.MaterializeResult(
+        metadata={
+            "exposures": len(table),
+            "nights": len(nights),
+            "new_nights": ", ".join(new) or "none",
+            "nights_lacking_calibrations": len(missing),
+            "file": dg.MetadataValue.path(str(survey.exposures_file)),
+            "by_night": markdown_table(("night", "zeros", "dome flats", "science"), rows),
+        }
+    )
+
+
+@dg.asset(
+    group_name=GROUP, kinds={"noirlab", "fits"}, partitions_def=PARTITIONS["raws"], pool="archive",
+    deps=[dependency("exposures", "raws")],
+)  # fmt: skip
+def raws(
+    context: dg.AssetExecutionContext,
+    survey: Survey,
+    archive: ArchiveClient,
+    repository: ButlerRepository,
+    execution: Execution,
+) -> dg.MaterializeResult:
+    """A night's raw files: downloaded, verified, ingested, tagged by proc type, science exposures defined as visits."""
+    from proc_decam_dagster.archive import download
+    from proc_decam_dagster.repository import define_visits, ingest_raws, tag_raws
+    from proc_decam_dagster.survey import exposures as table_io
+    from proc_decam_dagster.survey.proc_types import PROC_TYPES
+
+    night = context.partition_key
+    table = table_io.rows_of_nights(table_io.read_exposures(survey.exposures_file), [night])
+    if not len(table):
+        raise dg.Failure(f"{survey.exposures_file} has no exposure of night {night}; materialise `exposures` again")
+    fetched = download(archive.open(), table, survey.images, jobs=archive.connections, log=context.log.info)
+    if not fetched.ok:
+        raise dg.Failure(
+            f"{len(fetched.failures)} of {len(table)} files of night {night} could not be had",
+            metadata={"failures": markdown_table(("file", "outcome"), fetched.failures)},
+        )
+    repo = repository.ensure()
+    ingested = ingest_raws(repo, table, survey.images, jobs=execution.cores)
+    if ingested.failed:
+        raise dg.Failure(
+            f"{len(ingested.failed)} of {len(table)} raw files of night {night} could not be ingested",
+            metadata={"failures": markdown_table(("file", "reason"), ingested.failed)},
+        )
+    tagged = {name: tag_raws(repo, night, name) for name, row in PROC_TYPES.items() if row.obs_type}
+    visits = define_visits(repo, night)
+    return dg.MaterializeResult(
+        metadata={
+            "files": len(table),
+            "ingested": ingested.ingested,
+            "already_there": ingested.existing,
+            "visits": visits,
+            "gigabytes": sum(f.stat().st_size for f in fetched.paths) / 1e9,
+            "raws_by_proc_type": markdown_table(("proc type", "raws"), tagged.items()),
+        }
+    )
+
+
+ASSETS = [exposures, raws]

@@ -1,0 +1,67 @@
+"""Templates of a coadd subset, one pair of assets a template type: which nights went in, and the coadds."""
+
+import dagster as dg
+
+from proc_decam_dagster.assets.lineage import PARTITIONS, dependencies, dependency
+from proc_decam_dagster.assets.presentation import markdown_table, picture
+from proc_decam_dagster.assets.processing import POOL, Processing, result, run_chain
+from proc_decam_dagster.partitions import COADD_SUBSET, NIGHT
+from proc_decam_dagster.resources import ButlerRepository, Execution
+from proc_decam_dagster.survey.proc_types import TEMPLATE_TYPES
+
+
+def group(template_type: str) -> str:
+    """Return the group of a template type's assets."""
+    return f"template_{template_type}"
+
+
+def _coadd_inputs(template_type: str) -> dg.AssetsDefinition:
+    @dg.asset(
+        name="coadd_inputs", key_prefix=template_type, group_name=group(template_type), kinds={"butler"},
+        partitions_def=PARTITIONS["coadd_inputs"],
+        deps=[dependency("calexps", "coadd_inputs")], pool=POOL,
+        description=f"A night's warps and tables tagged into `{{coadd_subset}}/{template_type}/coadd/inputs`.",
+    )  # fmt: skip
+    def coadd_inputs(context: dg.AssetExecutionContext, repository: ButlerRepository) -> dg.MaterializeResult:
+        from proc_decam_dagster.repository import associate_coadd_inputs, coadd_nights
+
+        key = context.partition_key.keys_by_dimension
+        repo, subset = repository.open(), key[COADD_SUBSET]
+        # The TAGGED collection is the truth: it is rebuilt from all the nights that belong, never appended to.
+        nights = sorted({*coadd_nights(repo, subset, template_type), key[NIGHT]})
+        counts = associate_coadd_inputs(repo, nights, subset, template_type)
+        return dg.MaterializeResult(
+            metadata={
+                "nights": ", ".join(nights),
+                "datasets": sum(counts.values()),
+                "by_dataset_type": markdown_table(("dataset type", "datasets"), counts.items()),
+            }
+        )
+
+    return coadd_inputs
+
+
+def _coadds(template_type: str) -> dg.AssetsDefinition:
+    @dg.asset(
+        name="coadds", key_prefix=template_type, group_name=group(template_type), kinds={"lsst", "fits"},
+        partitions_def=PARTITIONS["coadds"], deps=dependencies("coadd", template_type), pool=POOL,
+        description=f"Coadds of a subset by `{template_type}` (`{{coadd_subset}}/{template_type}/coadd`).",
+    )  # fmt: skip
+    def coadds(
+        context: dg.AssetExecutionContext, config: Processing, repository: ButlerRepository, execution: Execution
+    ) -> dg.MaterializeResult:
+        from proc_decam_dagster.report import coadd_figures, coadd_picture
+
+        repo, subset = repository.open(), context.partition_key
+        parts = {"coadd_subset": subset, "template_type": template_type}
+        report = run_chain(context, repo, execution, "coadd", config, **parts)
+        return result(
+            report,
+            picture=picture(coadd_picture(repo, **parts), f"{template_type} coadds {subset}"),
+            **coadd_figures(repo, **parts),
+        )
+
+    return coadds
+
+
+ASSETS = [make(template_type) for template_type in TEMPLATE_TYPES for make in (_coadd_inputs, _coadds)]

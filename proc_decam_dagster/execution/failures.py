@@ -1,0 +1,58 @@
+"""Which failures may pass by themselves, and what to do about each."""
+
+from collections.abc import Iterable
+
+LOST = "Lost"
+TIME_LIMIT = "TimeLimit"
+MISSING_INPUT = "MissingInput"
+
+TRANSIENT = frozenset({"MemoryError", "OSError", "BrokenPipeError", "ConnectionError", "TimeoutError", "EOFError", LOST})
+"""Names of exception types that are transient, they and what derives from them."""
+
+LASTING = frozenset({"FileNotFoundError", "IsADirectoryError", "NotADirectoryError", "FileExistsError"})
+"""Kinds of `OSError` that do not pass by waiting."""
+
+_TRANSIENT_TEXT = ("bad_alloc", "Unable to allocate", "Cannot allocate memory", "Failed to serialize")
+_MEMORY_TEXT = ("bad_alloc", "Unable to allocate", "Cannot allocate memory")
+
+
+def is_transient(exception_types: Iterable[str], message: str = "") -> bool:
+    """Whether a failure may pass by itself.
+
+    Parameters
+    ----------
+    exception_types : `~collections.abc.Iterable` [`str`]
+        Bare names of the exception's type and its bases.
+    message : `str`, optional
+        Its text: libraries wrap a failed allocation in exceptions of their own.
+    """
+    names = set(exception_types)
+    if names & LASTING:
+        return False
+    return bool(names & TRANSIENT) or any(text in message for text in _TRANSIENT_TEXT)
+
+
+def wants_memory(exception_types: Iterable[str], message: str = "") -> bool:
+    """Whether a failed quantum should be repeated with the machine to itself.
+
+    A killed worker counts: the kernel kills with SIGKILL the process that has taken too much memory.
+    """
+    names = set(exception_types)
+    return bool(names & {"MemoryError", LOST}) or any(text in message for text in _MEMORY_TEXT)
+
+
+def action(
+    exception: str, transient: bool, *, root: str = "REPO", chain: str = "CHAIN", step: str = "", pipeline: str = "",
+    data_id: dict | None = None,
+) -> str:  # fmt: skip
+    """Return the next command to type, and what to change before it."""
+    where = " and ".join(f"{k}={v!r}" for k, v in (data_id or {}).items())
+    again = f"proc-decam execute {root} {chain} --pipeline {pipeline}#{step} --no-skip-failures"
+    again += f' --where "{where}"' if where else ""
+    if exception == TIME_LIMIT:
+        return f"raise the time limit, then: {again}"
+    if exception in ("MemoryError", LOST):
+        return f"with fewer workers (J=1) or more memory: J=1 {again}"
+    if exception == MISSING_INPUT:
+        return "make the missing dataset (see the message), then run the step again"
+    return f"{'free the resource' if transient else 'mend the cause'}, then: {again}"

@@ -1,0 +1,69 @@
+"""Which file a pipeline's name means."""
+
+import os
+from pathlib import Path
+
+from proc_decam_dagster.errors import SurveyError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def packaged_folder(engine: str = "embedded") -> Path:
+    """Return the folder of an engine's own pipelines: in an installed wheel, or at the top of a checkout.
+
+    The Science Pipelines engine's files lie in ``pipelines`` itself, those of other engines in a folder of their name.
+    """
+    below = "" if engine == "science-pipelines" else engine
+    folders = [top / "pipelines" / below for top in (_PACKAGE, _PACKAGE.parent)]
+    for folder in folders:
+        if any(folder.glob("*.yaml")):
+            return folder
+    raise SurveyError(
+        f"no pipelines of the engine {engine!r} are installed", f"YAML files in {folders[0]}", "install the package again"
+    )
+
+
+def split_fragment(name: str | os.PathLike) -> tuple[str, str]:
+    """Return a pipeline's file and the step that follows its ``#``, empty if none does."""
+    path, _, step = os.fspath(name).partition("#")
+    return path, step
+
+
+def pipeline_path(repository, name: str | os.PathLike, pipeline_dir: str | os.PathLike | None = None) -> str:
+    """Return the absolute path of a pipeline, with the ``#step`` of its name if there was one.
+
+    Parameters
+    ----------
+    repository : `Repository`
+        Its engine decides whose pipelines are meant.
+    name : `str` or `os.PathLike`
+        ``NAME.yaml`` or ``pipelines/NAME.yaml``: the packaged file, from whatever directory the command is typed.
+        Any other path (``./…``, absolute, another folder): that file.
+    pipeline_dir : `str` or `os.PathLike`, optional
+        A folder searched first for packaged names: a team's own configuration. Files that it lacks are the packaged.
+
+    Raises
+    ------
+    SurveyError
+        If there is no such file.
+    """
+    path, step = split_fragment(name)
+    literal = path.startswith((".", "~")) or os.path.isabs(path)
+    folders: list[Path] = []
+    if not literal and Path(path).parent in (Path(""), Path("pipelines")):
+        if pipeline_dir is not None:
+            folders.append(Path(pipeline_dir).expanduser())
+            if not folders[0].is_dir():
+                raise SurveyError(f"pipeline folder {pipeline_dir} does not exist", "a folder of pipeline YAML files")
+        folders.append(packaged_folder(repository.engine.name))
+        candidates = [folder / Path(path).name for folder in folders]
+    else:
+        candidates = [Path(path).expanduser()]
+    for candidate in candidates:
+        if candidate.is_file():
+            return str(candidate.absolute()) + (f"#{step}" if step else "")
+    known = sorted(f.name for folder in folders for f in folder.glob("*.yaml") if not f.name.startswith("_"))
+    raise SurveyError(
+        f"pipeline {path} does not exist",
+        f"one of {', '.join(known)}" if known else "an existing file (a packaged pipeline is written NAME.yaml)",
+    )

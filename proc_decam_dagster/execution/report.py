@@ -1,0 +1,239 @@
+"""What a run came to: plain dataclasses that commands print and assets record."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a step stands, given to the progress callback after every quantum.
+
+    Attributes
+    ----------
+    step, task : `str`
+        The step, and the label of the task whose quantum ended last.
+    done, total : `int`
+        Quanta of the graph that ended (blocked ones included), and all of them.
+    failed, blocked : `int`
+        Of those that ended: failed, and those that wait for a failed one in vain.
+    seconds, eta_seconds : `float`
+        Since the start, and left at the present pace.
+    """
+
+    step: str
+    task: str
+    done: int
+    total: int
+    failed: int
+    blocked: int
+    seconds: float
+    eta_seconds: float
+
+    def __str__(self) -> str:
+        bad = "".join(f", {n} {w}" for n, w in ((self.failed, "failed"), (self.blocked, "blocked")) if n)
+        left = f", {self.eta_seconds:.0f} s left" if self.done < self.total else ""
+        return f"{self.step} {self.task} {self.done}/{self.total}{bad}{left}"
+
+
+@dataclass(frozen=True)
+class QuantumFailure:
+    """A quantum that did not succeed, and what can be done.
+
+    Attributes
+    ----------
+    task : `str`
+        Task label.
+    data_id : `dict`
+        Required dimensions and values.
+    exception, message : `str`
+        Type of the exception (``Lost`` for a killed worker) and its text.
+    transient : `bool`
+        Whether the cause may be gone the next time: memory, input/output, a lost worker.
+    attempts : `int`
+        How often it was tried, earlier runs included.
+    action : `str`
+        The next command to type.
+    earlier : `bool`
+        It failed in an earlier run and was not tried again in this one.
+    """
+
+    task: str
+    data_id: dict[str, Any]
+    exception: str
+    message: str
+    transient: bool
+    attempts: int
+    action: str = ""
+    earlier: bool = False
+
+    def __str__(self) -> str:
+        where = " ".join(f"{k}={v}" for k, v in self.data_id.items() if k != "instrument")
+        return f"{self.task} {where}: {self.exception}: {self.message}"
+
+
+@dataclass
+class TaskCounts:
+    """Quanta of one task by how they stand after the step; ``skipped`` had succeeded before."""
+
+    succeeded: int = 0
+    failed: int = 0
+    blocked: int = 0
+    skipped: int = 0
+
+    @property
+    def total(self) -> int:
+        """All quanta of the task that the inputs ask for."""
+        return self.succeeded + self.failed + self.blocked + self.skipped
+
+
+@dataclass
+class StepReport:
+    """Outcome of one step.
+
+    Attributes
+    ----------
+    step : `str`
+        Subset of the pipeline.
+    chain : `str`
+        Name of the CHAINED collection that was run on.
+    run : `str`
+        Newest RUN written; empty if there was nothing to do.
+    runs : `list` [`str`]
+        All RUNs written, one a graph.
+    tasks : `dict` [`str`, `TaskCounts`]
+        Counts by task label, in the pipeline's order.
+    failures : `list` [`QuantumFailure`]
+        The quanta that did not succeed, those of earlier runs included.
+    quanta : `int`
+        Quanta executed now, each counted once.
+    attempts : `int`
+        Executions of quanta, repeats included.
+    seconds, graph_seconds, register_seconds : `float`
+        Wall clock in all, and of it for building graphs and for registering outputs.
+    peak_rss_gb : `float`
+        Largest resident memory of one worker during a quantum (GB).
+    """
+
+    step: str
+    chain: str
+    run: str = ""
+    runs: list[str] = field(default_factory=list)
+    tasks: dict[str, TaskCounts] = field(default_factory=dict)
+    failures: list[QuantumFailure] = field(default_factory=list)
+    quanta: int = 0
+    attempts: int = 0
+    seconds: float = 0.0
+    graph_seconds: float = 0.0
+    register_seconds: float = 0.0
+    peak_rss_gb: float = 0.0
+
+    def _sum(self, name: str) -> int:
+        return sum(getattr(counts, name) for counts in self.tasks.values())
+
+    @property
+    def succeeded(self) -> int:
+        """Quanta that succeeded now."""
+        return self._sum("succeeded")
+
+    @property
+    def failed(self) -> int:
+        """Quanta that failed, now or for good before."""
+        return self._sum("failed")
+
+    @property
+    def blocked(self) -> int:
+        """Quanta not run because what they need failed."""
+        return self._sum("blocked")
+
+    @property
+    def skipped(self) -> int:
+        """Quanta not run because they had succeeded before."""
+        return self._sum("skipped")
+
+    @property
+    def ok(self) -> bool:
+        """Whether every quantum succeeded, now or before."""
+        return not (self.failed or self.blocked or self.failures)
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether no quantum was executed."""
+        return self.quanta == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-friendly values."""
+        return asdict(self) | {"ok": self.ok}
+
+    def __str__(self) -> str:
+        if self.nothing_to_do and self.ok:
+            return f"{self.chain} {self.step}: nothing to do ({self.skipped} quanta done before)"
+        parts = [f"{n} {w}" for w in ("succeeded", "failed", "blocked", "skipped") if (n := self._sum(w))]
+        return f"{self.chain} {self.step}: {', '.join(parts) or 'no quanta'} in {self.seconds:.1f} s"
+
+
+@dataclass
+class PipelineReport:
+    """Outcome of a proc type's steps, and of the certification that follows the last one.
+
+    ``certified`` is what the repository's certification returned; `None` if nothing was to be certified.
+    ``stopped`` says why later steps did not run; empty if all ran.
+    """
+
+    chain: str
+    steps: list[StepReport] = field(default_factory=list)
+    certified: Any = None
+    stopped: str = ""
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether every step ran, every quantum succeeded, and what was to be certified was."""
+        return not self.stopped and all(s.ok for s in self.steps) and getattr(self.certified, "ok", True)
+
+    @property
+    def failures(self) -> list[QuantumFailure]:
+        """All failures, in the steps' order."""
+        return [f for s in self.steps for f in s.failures]
+
+    @property
+    def peak_rss_gb(self) -> float:
+        """Largest resident memory of one worker during a quantum (GB)."""
+        return max((s.peak_rss_gb for s in self.steps), default=0.0)
+
+    @property
+    def quanta(self) -> int:
+        """Quanta executed."""
+        return sum(s.quanta for s in self.steps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-friendly values, the certification as text."""
+        return {
+            "chain": self.chain, "ok": self.ok, "stopped": self.stopped, "seconds": self.seconds,
+            "certified": None if self.certified is None else str(self.certified),
+            "steps": [s.to_dict() for s in self.steps],
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.steps), *([self.stopped] if self.stopped else [])])
+
+
+@dataclass
+class NightReport:
+    """Outcome of one night and proc type; ``error`` is the one-line reason if it could not run to the end."""
+
+    night: str
+    proc_type: str
+    pipeline: PipelineReport | None = None
+    ingested: Any = None
+    error: str = ""
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything went well."""
+        return not self.error and self.pipeline is not None and self.pipeline.ok
+
+    def __str__(self) -> str:
+        if self.error:
+            return f"{self.night} {self.proc_type}: {self.error}"
+        return str(self.pipeline)

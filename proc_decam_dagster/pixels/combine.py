@@ -1,0 +1,292 @@
+"""Combination of raw frames into a master: a clipped weighted mean that stays unbiased for few frames.
+
+Frames are kept as the integers that were read out, and turned into floats tile by tile: memory is 17 MB a frame.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from proc_decam_dagster.pixels.isr import Master, source_row
+from proc_decam_dagster.pixels.jit import jit
+from proc_decam_dagster.pixels.overscan import Overscan
+from proc_decam_dagster.pixels.readout import Readout
+
+THRESHOLD = 4.5
+"""Standard deviations beyond which a frame's pixel is clipped: a normal one is lost in 1 of 150,000."""
+
+TILE = 512
+"""Columns combined at once, so that all frames of a tile fit the processor's cache."""
+
+
+@dataclass
+class FrameStack:
+    """Imaging areas of several raws of one detector.
+
+    Attributes
+    ----------
+    readouts : sequence of `Readout`
+        Amplifiers, as in the first frame.
+    data : `list` [`numpy.ndarray`]
+        Per frame, the imaging pixels (ny, nx) as uint16, amplifiers at their place in the trimmed image.
+    overscans : `list` [`list` [`Overscan`]]
+        Per frame, that of every amplifier.
+    """
+
+    readouts: Sequence[Readout]
+    data: list[np.ndarray] = field(default_factory=list)
+    overscans: list[list[Overscan]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape (ny, nx) of the trimmed detector."""
+        return max(r.box[3] for r in self.readouts), max(r.box[2] for r in self.readouts)
+
+    def add(self, raw: np.ndarray, overscans: list[Overscan]) -> None:
+        """Add a frame; the raw array may be dropped afterwards.
+
+        Parameters
+        ----------
+        raw : `numpy.ndarray`, (ny_raw, nx_raw), integer
+        overscans : `list` [`Overscan`]
+            That of every amplifier of this frame.
+        """
+        trimmed = np.empty(self.shape, np.uint16)
+        for readout in self.readouts:
+            (x0, y0, x1, y1), (u0, v0, u1, v1) = readout.box, readout.data
+            part = raw[v0:v1, u0:u1]
+            trimmed[y0:y1, x0:x1] = part if part.dtype == np.uint16 else np.clip(part, 0, 65535)
+        self.data.append(trimmed)
+        self.overscans.append(overscans)
+
+
+@dataclass(frozen=True)
+class Combined:
+    """A combined stack.
+
+    Attributes
+    ----------
+    mean, variance : `numpy.ndarray`, (ny, nx), float32
+        Clipped weighted mean and its variance.
+    clipped : `int`
+        Number of frame pixels left out.
+    scatter : `float`
+        Scatter of the frames about the mean over what the noise model says, robust: 1 where the model holds.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    clipped: int
+    scatter: float
+
+
+@jit
+def _exact(values, n, weights, slopes, floors, systematic, threshold, order):  # pragma: no cover - compiled
+    """Clipped mean of one pixel around its median: (mean, variance, number clipped)."""
+    for k in range(n):
+        i = k - 1
+        while i >= 0 and order[i] > values[k]:
+            order[i + 1] = order[i]
+            i -= 1
+        order[i + 1] = values[k]
+    median = np.float32(0.5) * (order[(n - 1) // 2] + order[n // 2])
+    level = max(median, np.float32(0))
+    total = np.float32(0)
+    weight = np.float32(0)
+    square = np.float32(0)
+    kept = 0
+    for k in range(n):
+        sigma2 = slopes[k] * level + floors[k]
+        deviation = values[k] - median
+        if deviation * deviation <= threshold * (sigma2 + systematic * median * median):
+            total += weights[k] * deviation
+            weight += weights[k]
+            square += weights[k] * weights[k] * sigma2
+            kept += 1
+    if kept == 0:  # an even number of frames in two clumps: nothing tells which one is right
+        return median, np.float32(np.inf), n
+    return median + total / weight, square / (weight * weight), n - kept
+
+
+@jit
+def _combine(
+    data, levels, source_levels, coefficient, source_x0, mirrored, offset, has_offset, x0, n_columns,
+    scales, weights, slopes, floors, systematic, threshold, tile, mean, variance,
+):  # pragma: no cover - compiled  # fmt: skip
+    """Combine one amplifier of all frames; return the number of clipped frame pixels."""
+    n = len(data)
+    ny = mean.shape[0]
+    threshold = threshold * threshold
+    values = np.empty((n, tile), np.float32)
+    source = np.zeros(tile, np.float32)
+    low = np.empty(tile, np.float32)
+    high = np.empty(tile, np.float32)
+    centre = np.empty(tile, np.float32)
+    bad = np.empty(tile, np.int32)
+    pixel = np.empty(n, np.float32)
+    order = np.empty(n, np.float32)
+    all_weight = np.float32(0)
+    all_slope = np.float32(0)
+    all_floor = np.float32(0)
+    for k in range(n):
+        all_weight += weights[k]
+        all_slope += weights[k] * weights[k] * slopes[k]
+        all_floor += weights[k] * weights[k] * floors[k]
+    inverse = np.float32(1) / all_weight
+    clipped = 0
+    for y in range(ny):
+        for start in range(0, n_columns, tile):
+            m = min(tile, n_columns - start)
+            for i in range(m):
+                centre[i] = 0
+                bad[i] = 0
+            for k in range(n):
+                frame = data[k]
+                counts = frame[y, x0 + start : x0 + start + m]
+                row = values[k]
+                level = levels[k, y]
+                if coefficient != 0:
+                    first = source_x0 + (n_columns - start - m if mirrored else start)
+                    source_row(frame, y, first, m, mirrored, source_levels[k, y], source)
+                scale = scales[k]
+                if has_offset:
+                    shift = offset[y, x0 + start : x0 + start + m]
+                    for i in range(m):
+                        row[i] = (np.float32(counts[i]) - level - shift[i] - coefficient * source[i]) * scale
+                else:
+                    for i in range(m):
+                        row[i] = (np.float32(counts[i]) - level - coefficient * source[i]) * scale
+                weight = weights[k]
+                if k == 0:
+                    for i in range(m):
+                        low[i] = row[i]
+                        high[i] = row[i]
+                        centre[i] = weight * row[i]
+                else:
+                    for i in range(m):
+                        low[i] = min(low[i], row[i])
+                        high[i] = max(high[i], row[i])
+                        centre[i] += weight * row[i]
+            out = mean[y, x0 + start : x0 + start + m]
+            noise = variance[y, x0 + start : x0 + start + m]
+            for i in range(m):
+                out[i] = centre[i] * inverse
+                # Without its extremes the mean is safe from one wild value; where a frame still stands out, the median
+                # decides below.
+                robust = (centre[i] * inverse * n - low[i] - high[i]) / (n - 2)
+                centre[i] = robust
+                level = max(robust, np.float32(0))
+                noise[i] = (all_slope * level + all_floor) * inverse * inverse
+            for k in range(n):
+                row = values[k]
+                slope = slopes[k]
+                floor = floors[k]
+                for i in range(m):
+                    robust = centre[i]
+                    sigma2 = slope * max(robust, np.float32(0)) + floor + systematic * robust * robust
+                    deviation = row[i] - robust
+                    bad[i] += np.int32(1) if deviation * deviation > threshold * sigma2 else np.int32(0)
+            for i in range(m):
+                if bad[i]:
+                    for k in range(n):
+                        pixel[k] = values[k, i]
+                    value, square, lost = _exact(
+                        pixel, n, weights, slopes, floors, systematic, threshold, order
+                    )  # fmt: skip
+                    out[i] = value
+                    noise[i] = square
+                    clipped += lost
+    return clipped
+
+
+def combine(
+    stack: FrameStack,
+    *,
+    bias: Master | None = None,
+    crosstalk: np.ndarray | None = None,
+    scales: Sequence[float] | None = None,
+    noise: Sequence[Sequence[float]] | None = None,
+    systematic: float = 0.0,
+    threshold: float = THRESHOLD,
+) -> Combined:
+    """Return the clipped mean of a stack of raw frames.
+
+    Parameters
+    ----------
+    stack : `FrameStack`
+        At least three frames.
+    bias : `Master`, optional
+        Subtracted from every frame.
+    crosstalk : `numpy.ndarray`, (2, 2), optional
+        Coefficients ``[victim, source]``.
+    scales : sequence of `float`, optional
+        Illumination of every frame, electrons: frames are turned into electrons, divided by it and weighted with it
+        (the maximum-likelihood mean of Poisson counts). Without it frames are combined in ADU, with equal weights.
+    noise : sequence of sequence of `float`, optional
+        Standard deviation of a dark pixel in ADU, per frame and amplifier; the overscan's noise otherwise.
+    systematic : `float`, optional
+        Relative change of a pixel between frames that is not noise (a lamp that moves), so as not to clip it.
+    threshold : `float`, optional
+
+    Notes
+    -----
+    Clipping uses the noise known from overscan and photon statistics, not the scatter of a handful of values, so the
+    mean loses next to nothing (1 pixel in 150,000) and is as unbiased for 5 frames as for 50. Nearly all pixels take the
+    fast path, the plain mean; only those with a value that stands out are sorted and clipped around their median, which
+    cosmic rays in fewer than half of the frames cannot move.
+    """
+    n = len(stack)
+    if n < 3:
+        raise ValueError(f"a clipped mean needs at least 3 frames, got {n}")
+    mean = np.empty(stack.shape, np.float32)
+    variance = np.empty(stack.shape, np.float32)
+    nothing = np.zeros((1, 1), np.float32)
+    levels = np.array([[overscan.levels for overscan in frame] for frame in stack.overscans], np.float32)
+    clipped = 0
+    scatter = []
+    for victim, readout in enumerate(stack.readouts):
+        source = 1 - victim
+        other = stack.readouts[source]
+        dark = [frame[victim].noise for frame in stack.overscans] if noise is None else [row[victim] for row in noise]
+        # Rounding to whole ADU adds 1/12, which the measured noise of the overscan already holds.
+        dark = np.maximum(np.array(dark, float), np.sqrt(1 / 12))
+        if scales is None:
+            factor, weights = np.ones(n), np.ones(n)
+            slopes, floors = np.zeros(n), dark**2
+        else:
+            weights = np.asarray(scales, float)
+            factor = readout.gain / weights
+            slopes, floors = 1 / weights, (dark * factor) ** 2
+        arguments = [np.ascontiguousarray(a, np.float32) for a in (factor, weights / weights.mean(), slopes, floors)]
+        coefficient = 0.0 if crosstalk is None else float(crosstalk[victim][source])
+        x0, _, x1, _ = readout.box
+        clipped += _combine(
+            tuple(stack.data), np.ascontiguousarray(levels[:, victim]), np.ascontiguousarray(levels[:, source]),
+            np.float32(coefficient), other.box[0], readout.flip_x != other.flip_x,
+            bias.image if bias else nothing, bias is not None, x0, x1 - x0,
+            *arguments, np.float32(systematic**2), np.float32(threshold), TILE, mean, variance,
+        )  # fmt: skip
+        scatter.append(_scatter(stack, victim, bias, arguments, mean))
+    return Combined(mean, variance, int(clipped), float(np.mean(scatter)))
+
+
+def _scatter(stack: FrameStack, amplifier: int, bias: Master | None, arguments: list, mean: np.ndarray) -> float:
+    """Return the frames' robust scatter about the mean over the noise model's, on every 32nd row."""
+    x0, y0, x1, y1 = stack.readouts[amplifier].box
+    rows, columns = slice(y0, y1, 32), slice(x0, x1)
+    factor, weights, slopes, floors = arguments
+    centre = mean[rows, columns]
+    ratios = []
+    for k, frame in enumerate(stack.data):
+        value = frame[rows, columns] - stack.overscans[k][amplifier].levels[::32, None]
+        value = (value - bias.image[rows, columns] if bias else value) * factor[k]
+        # The frame is part of the mean, which takes its share of the deviation.
+        share = 1 - weights[k] / weights.sum()
+        sigma = np.sqrt((slopes[k] * np.maximum(centre, 0) + floors[k]) * share)
+        pull = (value - centre) / sigma
+        ratios.append(np.subtract(*np.percentile(pull, [75, 25])) / 1.349)
+    return float(np.mean(ratios))

@@ -1,0 +1,53 @@
+"""Compilation settings of every numba kernel: caching that survives read-only installs, and NaN-safe fast arithmetic."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+NAN_SAFE_FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
+"""Liberties that change rounding only. ``nnan`` and ``ninf`` stay out: NaN and inf mean "no value" in our arrays."""
+
+
+def _writable(folder: Path) -> bool:
+    """Return whether files can be made in a folder, or in its nearest parent that exists."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def cache_dir(package: Path, home: Path, temporary: Path) -> Path | None:
+    """Return where compiled kernels are kept, or `None` for numba's own choice (``__pycache__`` beside the source).
+
+    Parameters
+    ----------
+    package, home, temporary : `pathlib.Path`
+        This package's folder, the user's cache folder, and the last resort where neither is writable (a container
+        with a read-only root, a batch node without a home): numba would refuse to compile there.
+    """
+    if _writable(package):
+        return None
+    return home / "proc-decam" / "numba" if _writable(home) else temporary / f"proc-decam-numba-{os.getuid()}"
+
+
+def _configure_cache() -> None:
+    if numba.config.CACHE_DIR:  # NUMBA_CACHE_DIR: the user has chosen
+        return
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME") or "/nonexistent") / ".cache")
+    if folder := cache_dir(Path(__file__).parent, home, Path(tempfile.gettempdir())):
+        numba.config.CACHE_DIR = str(folder)
+
+
+_configure_cache()
+
+
+def jit(function: Callable | None = None, **options: Any) -> Callable:
+    """Compile a kernel: cached on disk, without the GIL, with NaN-safe fast arithmetic.
+
+    Use as ``@jit`` or, with numba options that override ours, ``@jit(fastmath=False)``.
+    """
+    settings = {"cache": True, "nogil": True, "fastmath": NAN_SAFE_FASTMATH, "error_model": "numpy"} | options
+    return numba.njit(**settings) if function is None else numba.njit(**settings)(function)

@@ -1,0 +1,210 @@
+"""Fluxes of sources: fitted with the PSF, summed in apertures, and the light that falls outside either."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import sep
+from scipy.optimize import least_squares
+
+from proc_decam_dagster.pixels import mask as planes
+from proc_decam_dagster.pixels.image import MaskedImage
+from proc_decam_dagster.pixels.jit import jit
+from proc_decam_dagster.pixels.psf_model import PsfModel, fill_shifted, fill_terms
+
+
+@dataclass(frozen=True)
+class PsfFluxes:
+    """PSF fluxes of n sources.
+
+    Attributes
+    ----------
+    flux, flux_err : `numpy.ndarray`, (n,)
+        Total flux and its standard error, in the image's unit; NaN where too little of the PSF fell on good pixels.
+    chi2 : `numpy.ndarray`, (n,)
+        Reduced χ² of the fit.
+    usable : `numpy.ndarray`, (n,)
+        Fraction of the PSF's light that fell on good pixels.
+    """
+
+    flux: np.ndarray
+    flux_err: np.ndarray
+    chi2: np.ndarray
+    usable: np.ndarray
+
+
+@jit
+def _fit_psf(image, variance, mask, bad, spline, degree, x, y, radius, flux, error, chi2, usable):
+    """Fit the amplitude of the PSF at given positions, every good pixel weighted alike (see `psf_fluxes`)."""
+    ny, nx = image.shape
+    n_terms, width = spline.shape[0], spline.shape[1]
+    size = width - 6
+    half = size // 2
+    terms = np.empty(n_terms)
+    local = np.empty((width, width))
+    rows = np.empty((width, size))
+    psf = np.empty((size, size))
+    for s in range(x.size):
+        flux[s] = np.nan
+        error[s] = np.nan
+        chi2[s] = np.nan
+        usable[s] = 0.0
+        if not (np.isfinite(x[s]) and np.isfinite(y[s])):
+            continue
+        cx, cy = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
+        fill_terms(x[s] / nx - 0.5, y[s] / ny - 0.5, degree, terms)
+        for j in range(width):
+            for i in range(width):
+                value = 0.0
+                for t in range(n_terms):
+                    value += terms[t] * spline[t, j, i]
+                local[j, i] = value
+        fill_shifted(local, x[s] - cx, y[s] - cy, rows, psf)
+        light, total, pp, pd, ppv = 0.0, 0.0, 0.0, 0.0, 0.0
+        for j in range(half - radius, half + radius + 1):
+            for i in range(half - radius, half + radius + 1):
+                p = psf[j, i]
+                total += p
+                row, column = cy + j - half, cx + i - half
+                if row < 0 or column < 0 or row >= ny or column >= nx or (mask[row, column] & bad) != 0:
+                    continue
+                d, v = image[row, column], variance[row, column]
+                if not (np.isfinite(d) and np.isfinite(v) and v > 0):
+                    continue
+                light += p
+                pp += p * p
+                pd += p * d
+                ppv += p * p * v
+        usable[s] = light / total
+        if pp <= 0.0:
+            continue
+        f = pd / pp
+        flux[s] = f
+        error[s] = np.sqrt(ppv) / pp
+        chi, n = 0.0, 0
+        for j in range(half - radius, half + radius + 1):
+            for i in range(half - radius, half + radius + 1):
+                row, column = cy + j - half, cx + i - half
+                if row < 0 or column < 0 or row >= ny or column >= nx or (mask[row, column] & bad) != 0:
+                    continue
+                d, v = image[row, column], variance[row, column]
+                if not (np.isfinite(d) and np.isfinite(v) and v > 0):
+                    continue
+                r = d - f * psf[j, i]
+                chi += r * r / v
+                n += 1
+        chi2[s] = chi / max(n - 1, 1)
+
+
+def psf_fluxes(
+    exposure: MaskedImage,
+    x: np.ndarray,
+    y: np.ndarray,
+    psf: PsfModel | None = None,
+    *,
+    bad: int = planes.UNUSABLE,
+    radius: int | None = None,
+    min_usable: float = 0.6,
+) -> PsfFluxes:
+    """Fit the flux of a star at each position, the position held fixed.
+
+    Parameters
+    ----------
+    exposure : `MaskedImage`
+        Background-subtracted image.
+    x, y : `numpy.ndarray`, (n,)
+        Positions, pixels.
+    psf : `PsfModel`, optional
+        The image's own by default.
+    bad : `int`
+        Mask bits of pixels that are not used.
+    radius : `int`, optional
+        Half width of the box that is fitted, pixels; the whole stamp by default.
+    min_usable : `float`
+        Least fraction of the PSF's light on good pixels; below it the flux is NaN.
+
+    Returns
+    -------
+    fluxes : `PsfFluxes`
+
+    Notes
+    -----
+    Good pixels are weighted alike, not by their variance: with the source's own photon noise in the weights a slightly
+    wrong PSF would bias bright and faint stars differently. For sources fainter than the sky both are the same.
+    The error is that of the weights used, from each pixel's variance.
+    """
+    psf = exposure.psf if psf is None else psf
+    if psf is None:
+        raise ValueError("PSF fluxes need a PSF: the image has none")
+    x, y = np.ascontiguousarray(x, float), np.ascontiguousarray(y, float)
+    flux, error, chi2, usable = (np.empty(len(x)) for _ in range(4))
+    half = psf.size // 2
+    _fit_psf(
+        exposure.image, exposure.variance, exposure.mask, bad, psf.spline, psf.degree, x, y,
+        half if radius is None else min(int(radius), half), flux, error, chi2, usable,
+    )  # fmt: skip
+    failed = usable < min_usable
+    flux[failed] = error[failed] = np.nan
+    return PsfFluxes(flux, error, chi2, usable)
+
+
+def aperture_fluxes(
+    exposure: MaskedImage, x: np.ndarray, y: np.ndarray, radius: float, bad: int = planes.UNUSABLE
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return fluxes in circular apertures, their errors, and whether bad pixels or the edge touched them.
+
+    Bad pixels are replaced by the mean of the aperture's good ones.
+    """
+    if not len(x):
+        return np.zeros(0), np.zeros(0), np.zeros(0, bool)
+    variance = np.where(np.isfinite(exposure.variance), exposure.variance, np.float32(0))
+    flux, error, flag = sep.sum_circle(
+        exposure.image, x, y, radius, var=variance, mask=(exposure.mask & bad) != 0, gain=None, subpix=5
+    )
+    return flux, error, flag != 0
+
+
+def encircled_fraction(profile: np.ndarray, fwhm: float, half: int) -> float:
+    """Return the fraction of a star's total light within a square of half width ``half``, from its stacked profile.
+
+    Parameters
+    ----------
+    profile : `numpy.ndarray`, (size, size)
+        Stacked image of stars, wider than the square, any normalisation.
+    fwhm : `float`
+        Full width at half maximum, pixels.
+    half : `int`
+        Half width of the square, pixels.
+
+    Notes
+    -----
+    Beyond 1 FWHM the light is fitted with a Moffat profile and a constant (the error of the sky); inside the stack's
+    edge the light is summed, outside it the Moffat profile is integrated. It is a curve of growth whose outer part,
+    where noise and sky would dominate a sum, is the fitted wing.
+    """
+    centre = profile.shape[0] // 2
+    dy, dx = np.mgrid[-centre : centre + 1, -centre : centre + 1]
+    radius = np.hypot(dx, dy)
+    edges = np.concatenate([np.arange(0.9 * fwhm, 3 * fwhm, 1.0), np.arange(3 * fwhm, centre + 0.5, 2.0)])
+    rings = [(radius >= lo) & (radius < hi) for lo, hi in zip(edges[:-1], edges[1:])]
+    r = np.array([radius[ring].mean() for ring in rings])
+    value = np.array([np.median(profile[ring]) for ring in rings])
+    scatter = np.array([profile[ring].std() / np.sqrt(ring.sum()) for ring in rings])
+    peak = float(profile.max())
+    error = np.hypot(np.maximum(scatter, 1e-7 * peak), 0.01 * np.abs(value))
+
+    def moffat(parameters: np.ndarray, at: np.ndarray) -> np.ndarray:
+        amplitude, core, beta, _ = parameters
+        return amplitude * peak * (1 + (at / (core * fwhm)) ** 2) ** -beta
+
+    fit = least_squares(
+        lambda p: (moffat(p, r) + p[3] * 1e-4 * peak - value) / error,
+        x0=(1.0, 0.9, 2.8, 0.0),
+        bounds=((0.01, 0.2, 1.7, -50), (20, 4, 12, 50)),
+    )
+    amplitude, core, beta, offset = fit.x
+    alpha = core * fwhm
+    clean = profile - offset * 1e-4 * peak
+    inside = clean[radius <= centre].sum()
+    beyond = np.pi * amplitude * peak * alpha**2 / (beta - 1) * (1 + (centre / alpha) ** 2) ** (1 - beta)
+    box = slice(centre - half, centre + half + 1)
+    return float(clean[box, box].sum() / (inside + beyond))

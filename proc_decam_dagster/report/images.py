@@ -1,0 +1,35 @@
+"""Images for pictures, read from FITS files by path or URI, so that both engines' products are shown alike."""
+
+import numpy as np
+from astropy.io import fits
+
+
+def read_plane(path: str, plane: str = "IMAGE") -> np.ndarray:
+    """Return one plane (``IMAGE``, ``VARIANCE``, ``MASK``) of an image file, (ny, nx).
+
+    Falls back to the first extension with pixels where planes carry no names.
+    """
+    with fits.open(path, memmap=False) as hdus:
+        names = [hdu.name.upper() for hdu in hdus]
+        if plane in names:
+            return np.asarray(hdus[names.index(plane)].data)
+        return np.asarray(next(hdu for hdu in hdus if hdu.data is not None).data)
+
+
+def binned(image: np.ndarray, factor: int) -> np.ndarray:
+    """Return the mean of ``factor`` × ``factor`` blocks, NaN where a block has no finite pixel; remainders are cut."""
+    ny, nx = (n // factor * factor for n in image.shape)
+    blocks = image[:ny, :nx].astype(np.float32).reshape(ny // factor, factor, nx // factor, factor)
+    finite = np.isfinite(blocks)
+    count = finite.sum(axis=(1, 3))
+    total = np.where(finite, blocks, 0).sum(axis=(1, 3))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def stretch_limits(image: np.ndarray, low: float = 5, high: float = 99) -> tuple[float, float]:
+    """Return display limits from percentiles of the finite pixels."""
+    finite = image[np.isfinite(image)]
+    if not finite.size:
+        return 0.0, 1.0
+    bottom, top = np.percentile(finite, (low, high))
+    return float(bottom), float(top if top > bottom else bottom + 1)

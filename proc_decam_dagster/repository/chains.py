@@ -1,0 +1,97 @@
+"""The processing chains: the newest RUN first, then the inputs of the proc-type table, updated in one step."""
+
+import re
+from typing import Any
+
+from lsst.daf.butler import CollectionType
+
+from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.repository.repository import Repository
+from proc_decam_dagster.survey import collections as names
+from proc_decam_dagster.survey.proc_types import ProcType, proc_type as proc_type_row
+
+WAIT_SECONDS = 60.0
+_STAMP = re.compile(r"/(\d{8}T\d{6}Z)$")
+
+_EMPTY_TYPES = {
+    names.FAKES: CollectionType.CHAINED,
+    names.REFCATS: CollectionType.CHAINED,
+    names.SKYMAPS: CollectionType.RUN,
+    names.CALIB: CollectionType.CALIBRATION,
+    names.CALIB_BPM: CollectionType.CALIBRATION,
+}
+"""Inputs that may be empty: a survey without fakes has none, and a graph that needs one says what is missing."""
+
+
+def update_chain(
+    repo: Repository,
+    proc_type: str,
+    subset: str = "",
+    coadd_subset: str = "",
+    template_type: str = "",
+    overwrite: bool = False,
+) -> str:
+    """Make or update the CHAINED collection of a proc type and return its name.
+
+    Its children are its RUNs, the newest first, then the proc type's input collections in table order. Children that
+    somebody else added stay, at the end, unless ``overwrite`` is set. Readers see the old chain or the new one.
+
+    Raises
+    ------
+    SurveyError
+        If a part of the name or an input that another command must make first is missing.
+    """
+    row = proc_type_row(proc_type)
+    chain = row.chain(subset, coadd_subset, template_type)
+    inputs = row.input_collections(subset, coadd_subset, template_type)
+    with repo.lock(chain, wait_seconds=WAIT_SECONDS):
+        butler = repo.butler(writeable=True)
+        info = {i.name: i for i in butler.collections.query_info("*", flatten_chains=False)}
+        for collection in inputs:
+            if collection not in info:
+                _make_input(butler, repo, row, collection, subset, coadd_subset, template_type)
+        if chain in info and info[chain].type is not CollectionType.CHAINED:
+            raise SurveyError(f"collection {chain} is a {info[chain].type.name}", "a CHAINED collection")
+        children = runs_of(butler, chain) + inputs
+        if chain not in info:
+            butler.collections.register(chain, CollectionType.CHAINED)
+        elif not overwrite:
+            children += [c for c in info[chain].children if c not in children]
+        if chain not in info or list(info[chain].children) != children:
+            butler.collections.redefine_chain(chain, children)
+    return chain
+
+
+def runs_of(butler: Any, chain: str) -> list[str]:
+    """Return the RUNs that a chain's steps have made, the newest first."""
+    runs = butler.collections.query(f"{chain}/*", collection_types={CollectionType.RUN}, flatten_chains=False)
+
+    def age(run: str) -> tuple[str, str]:
+        stamp = _STAMP.search(run)
+        # Two steps within a second: the later step of the pipeline is the newer.
+        return (stamp.group(1) if stamp else "", run)
+
+    return sorted(runs, key=age, reverse=True)
+
+
+def _make_input(
+    butler: Any, repo: Repository, row: ProcType, collection: str, subset: str, coadd_subset: str, template_type: str
+) -> None:
+    """Register an input that may be empty; an error that names the command for one that may not."""
+    kind = _EMPTY_TYPES.get(collection)
+    if kind is None and collection in (names.calib_collection(subset, d) for d in ("bias", "flat")):
+        kind = CollectionType.CALIBRATION
+    if kind is not None:
+        butler.collections.register(collection, kind)
+        return
+    options = f"--coadd-subset {coadd_subset} --template-type {template_type}"
+    made_by = {
+        names.raw_collection(subset, row.name): f"proc-decam raw {repo.root} {row.name} {subset}",
+        names.chain_name("drp", subset): f"proc-decam pipeline {repo.root} drp {subset}",
+        names.coadd_inputs_collection(coadd_subset, template_type): f"proc-decam coadd {repo.root} NIGHTS {options}",
+        names.chain_name("coadd", "", coadd_subset, template_type): f"proc-decam coadd {repo.root} NIGHTS {options}",
+    }
+    raise SurveyError(
+        f"{row.name} of {subset or coadd_subset} needs the collection {collection}, which does not exist",
+        fix=f"run `{made_by[collection]}` first" if collection in made_by else "",
+    )

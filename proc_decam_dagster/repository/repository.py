@@ -1,0 +1,163 @@
+"""A repository opened: the Butler, the engine that made it, its settings, its exposure table, its locks."""
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from astropy.table import Table
+from lsst.daf.butler import Butler
+
+from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.repository.engines import INSTRUMENT, Engine, engine_of_instrument
+from proc_decam_dagster.repository.locks import file_lock
+from proc_decam_dagster.repository.settings import Settings, read_settings, write_settings
+from proc_decam_dagster.survey.exposures import FILE_NAME, merge_exposures, read_exposures, write_exposures
+
+STATE_FOLDER = "proc_decam"
+SHORT_WAIT_SECONDS = 30.0
+"""How long a change of a small state file waits for another one."""
+
+
+class Repository:
+    """A Butler repository of a survey.
+
+    Made by `open_repository` or `create_repository`; safe to use from several threads, and after a fork.
+
+    Attributes
+    ----------
+    root : `pathlib.Path`
+        Absolute.
+    state_dir : `pathlib.Path`
+        Our own records beside the Butler's: settings, exposure table, locks, attempts.
+    """
+
+    def __init__(self, root: str | os.PathLike) -> None:
+        self.root = Path(root).expanduser().resolve()
+        self.state_dir = self.root / STATE_FOLDER
+        self._butlers: dict[tuple[int, int, bool], Butler] = {}
+        self._engine: Engine | None = None
+        self._exposures: tuple[int, Table] | None = None
+
+    def __repr__(self) -> str:
+        return f"Repository({str(self.root)!r})"
+
+    def __reduce__(self):
+        return (Repository, (str(self.root),))
+
+    def butler(self, writeable: bool = False) -> Butler:
+        """Return the Butler, opened once a thread; it sees what others have written since."""
+        key = (os.getpid(), threading.get_ident(), writeable)
+        if key not in self._butlers:
+            self._butlers[key] = Butler.from_config(str(self.root), writeable=writeable)
+        else:
+            self._butlers[key].registry.refresh()
+        return self._butlers[key]
+
+    def close(self) -> None:
+        """Close the Butlers that this process has opened."""
+        for key in [k for k in self._butlers if k[0] == os.getpid()]:
+            self._butlers.pop(key).close()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, decided by the registered instrument's class.
+
+        Raises
+        ------
+        SurveyError
+            If no instrument is registered, or one of an engine that is unknown here.
+        """
+        if self._engine is None:
+            found = self.butler().query_dimension_records(
+                "instrument", where=f"instrument='{INSTRUMENT}'", explain=False
+            )
+            if not found:
+                raise SurveyError(
+                    f"{self.root} has no instrument {INSTRUMENT}",
+                    fix=f"`butler register-instrument {self.root} proc_decam_dagster.instrument.DarkEnergyCamera`",
+                )
+            self._engine = engine_of_instrument(found[0].class_name)
+        return self._engine
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as they stand on disk."""
+        return read_settings(self._settings_path)
+
+    def update_settings(self, **changes: Any) -> Settings:
+        """Change settings by name and return them all."""
+        with self.lock("settings", wait_seconds=SHORT_WAIT_SECONDS):
+            settings = replace(self.settings, **changes)
+            write_settings(settings, self._settings_path)
+        return settings
+
+    @property
+    def _settings_path(self) -> Path:
+        return self.state_dir / "settings.yaml"
+
+    def exposures(self) -> Table | None:
+        """Return the exposures that were ever given to this repository; `None` before the first."""
+        path = self.state_dir / FILE_NAME
+        if not path.is_file():
+            return None
+        stamp = path.stat().st_mtime_ns
+        if self._exposures is None or self._exposures[0] != stamp:
+            self._exposures = (stamp, read_exposures(path))
+        return self._exposures[1].copy()
+
+    def known_exposures(self) -> Table:
+        """Return the exposure table.
+
+        Raises
+        ------
+        SurveyError
+            If there is none yet.
+        """
+        table = self.exposures()
+        if table is None:
+            raise SurveyError(
+                f"{self.root} knows no exposures yet", fix=f"`proc-decam night {self.root} EXPOSURES_FILE …` reads a table"
+            )
+        return table
+
+    def remember_exposures(self, table: Table) -> Table:
+        """Merge a table into the known exposures, the newer row of a file winning; return them all."""
+        with self.lock("exposures", wait_seconds=SHORT_WAIT_SECONDS):
+            merged = merge_exposures(self.exposures(), table)
+            write_exposures(merged, self.state_dir / FILE_NAME)
+        return merged
+
+    def lock(
+        self, name: str, *, wait_seconds: float = 0.0, on_wait: Callable[[str], None] | None = None
+    ) -> AbstractContextManager[None]:
+        """Return a context that holds the lock of a chain; a thread that holds it may take it again.
+
+        Raises
+        ------
+        SurveyError
+            On entry, if another process still holds it after `wait_seconds`; the message says who.
+        """
+        path = self.state_dir / "locks" / (name.replace("/", "__") + ".lock")
+        return file_lock(path, name, wait_seconds=wait_seconds, on_wait=on_wait)
+
+
+def open_repository(root: str | os.PathLike) -> Repository:
+    """Open a repository.
+
+    Raises
+    ------
+    SurveyError
+        If ``root`` is no Butler repository, has no DECam, or was made by an engine that is unknown here.
+    """
+    repository = Repository(root)
+    if not Butler.has_repo_config(str(repository.root)):
+        raise SurveyError(
+            f"{repository.root} is no Butler repository", "a folder with a butler.yaml",
+            f"`proc-decam create {repository.root}` makes one",
+        )
+    _ = repository.engine
+    return repository

@@ -1,0 +1,57 @@
+"""The survey's settings: what to fetch, and the folder that it is kept in."""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from proc_decam_dagster.survey import exposures
+
+
+class Survey(dg.ConfigurableResource):
+    """Proposals and the data folder (exposure tables, images, masks, reference catalogues)."""
+
+    data_dir: str = "data"
+    proposals: str = "2019A-0337"
+    """One proposal id, or several separated by commas."""
+    fakes: str = ""
+    """Table of fakes to inject (RA, DEC, MAG, BAND, EXPNUM); none if empty."""
+
+    @property
+    def folder(self) -> Path:
+        """Absolute path of the data folder."""
+        return Path(self.data_dir).expanduser().absolute()
+
+    @property
+    def exposures_file(self) -> Path:
+        """The exposure table."""
+        return self.folder / exposures.FILE_NAME
+
+    @property
+    def images(self) -> Path:
+        """Folder of downloaded raws."""
+        return self.folder / "images"
+
+    @property
+    def masks(self) -> Path:
+        """Folder of bad-pixel masks (``cp/`` and ``des/``)."""
+        return self.folder / "bpm"
+
+    @property
+    def refcats(self) -> Path:
+        """Folder of reference-catalogue shards."""
+        return self.folder / "refcats"
+
+    @property
+    def proposal_ids(self) -> list[str]:
+        """The proposal ids."""
+        return [p.strip() for p in self.proposals.split(",") if p.strip()]
+
+    @classmethod
+    def from_environment(cls) -> "Survey":
+        """Return the resource configured by ``PROC_DECAM_DATA``, ``PROC_DECAM_PROPOSALS`` and ``PROC_DECAM_FAKES``."""
+        return cls(
+            data_dir=os.environ.get("PROC_DECAM_DATA", "data"),
+            proposals=os.environ.get("PROC_DECAM_PROPOSALS", "2019A-0337"),
+            fakes=os.environ.get("PROC_DECAM_FAKES", ""),
+        )
