@@ -83,7 +83,9 @@ def astrometric_scatter(context: dg.AssetCheckExecutionContext, repository: Butl
 
 
 @_check("calexps")
-def exposures_in_skymap(context: dg.AssetCheckExecutionContext, survey: Survey, repository: ButlerRepository) -> dg.AssetCheckResult:
+def exposures_in_skymap(
+    context: dg.AssetCheckExecutionContext, survey: Survey, repository: ButlerRepository
+) -> dg.AssetCheckResult:
     """Every science exposure of the night lies in the survey's skymap."""
     from proc_decam_dagster.repository import exposures_outside_skymap
     from proc_decam_dagster.survey import exposures as table_io

@@ -72,12 +72,11 @@ def query_exposures(
         If nothing is found, or as `Archive.find` does.
     """
     proposals = [proposals] if isinstance(proposals, str) else list(proposals)
-    fixed = [["instrument", instrument], ["telescope", telescope], ["prod_type", "image"]]
+    fixed = _fixed(instrument, telescope)
     when = [["caldat", *(_caldat(d) for d in dates)]] if dates else []
     searches = [
-        [*fixed, ["proc_type", proc], ["obs_type", "object"], ["proposal", proposal, "regex"], *when]
-        for proposal in proposals for proc in proc_types
-    ]  # fmt: skip
+        [*_objects(proposal, proc, instrument, telescope), *when] for proposal in proposals for proc in proc_types
+    ]
     objects = _distinct(_find_all(archive, searches, progress, "object exposures"))
     if not objects:
         span = f" from {when[0][1]} to {when[0][2]}" if when else ""
@@ -100,6 +99,14 @@ def query_exposures(
         found[caldat, obs] = [r for r in rows if obs != PROC_TYPES["flat"].obs_type or band_of_row(r) in bands[caldat]]
     rows = _distinct([*(objects if "object" in obs_types else []), *(r for rows in found.values() for r in rows)])
     return exposure_table(rows), missing_table(bands, found)
+
+
+def count_exposures(
+    archive: Archive, proposals: str | Iterable[str], *, instrument: str = "decam", telescope: str = "ct4m"
+) -> int:
+    """Return how many raw object exposures the archive has of some proposals; an exposure of two counts twice."""
+    proposals = [proposals] if isinstance(proposals, str) else proposals
+    return sum(archive.count(_objects(p, "raw", instrument, telescope)) for p in proposals)
 
 
 def exposure_table(rows: list[dict]) -> Table:
@@ -168,6 +175,15 @@ def missing_table(bands: dict[str, set[str]], found: dict[tuple[str, str], list[
 def band_of_row(row: dict) -> str:
     """Return the band as exposure tables have it, the first word of FILTER (`Y` is not the Butler's `y` here)."""
     return (str(row.get("FILTER") or "").split() or [""])[0]
+
+
+def _fixed(instrument: str, telescope: str) -> list[list[str]]:
+    return [["instrument", instrument], ["telescope", telescope], ["prod_type", "image"]]
+
+
+def _objects(proposal: str, proc_type: str, instrument: str, telescope: str) -> list[list[str]]:
+    condition = ["proposal", proposal, "regex"]
+    return [*_fixed(instrument, telescope), ["proc_type", proc_type], ["obs_type", "object"], condition]
 
 
 def _find_all(archive: Archive, searches: list, progress: Progress | None, what: str) -> list[dict]:

@@ -21,7 +21,7 @@ def _calibration(proc_type: str, description: str) -> dg.AssetsDefinition:
     def calibration(
         context: dg.AssetExecutionContext, config: Processing, repository: ButlerRepository, execution: Execution
     ) -> dg.MaterializeResult:
-        from proc_decam_dagster.report import calibration_picture, calibration_figures
+        from proc_decam_dagster.report import calibration_figures, calibration_picture
 
         repo, night = repository.open(), context.partition_key
         report = run_chain(context, repo, execution, proc_type, config, subset=night)

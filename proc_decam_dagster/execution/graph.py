@@ -192,18 +192,17 @@ def build_graph(
         everything succeeded (or failed for good) before is no error: `StepGraph.graph` is then `None`.
     """
     graph = pipeline.to_graph()
-    left_out = leave_out_optional(graph, butler, chain)
-    labels = [label for label in pipeline.to_graph().tasks if label not in left_out]
-    if not labels:
+    leave_out_optional(graph, butler, chain)
+    if not graph.tasks:
         return StepGraph(None, [])
     try:
         graph.resolve(butler.registry)
-        query = constrained(where, graph.get_all_dimensions().names, instrument=instrument, skymap=skymap)
+        query = constrained(where, graph.get_all_dimensions(prerequisites=False).names, instrument=instrument, skymap=skymap)
         builder = StepGraphBuilder(
             graph, butler, where=query, input_collections=[chain], output_run=run,
             skip_existing_in=list(skip_existing_in), failed=failed,
         )  # fmt: skip
-        components = builder.finish(output=chain, metadata={"data_query": query})
+        predicted = builder.finish(output=chain, metadata={"data_query": query}).assemble()
     except (MissingDatasetTypeError, QuantumGraphBuilderError, FileNotFoundError) as error:
         raise explain_empty(butler, graph, chain, where, str(error)) from error
     if not builder.found:
@@ -211,8 +210,6 @@ def build_graph(
     missing = {name: kind for name, kind in builder.missing.items() if kind not in OPTIONAL_INPUTS}
     if missing.keys() == builder.found:
         raise explain_empty(butler, graph, chain, where)
-    order = [label for label in graph.tasks if label in labels]
-    predicted = components.assemble()
     running = {
         (label, data_id_key(dict(data_id.required)))
         for label, quanta in predicted.quanta_by_task.items() for data_id in quanta
@@ -221,14 +218,14 @@ def build_graph(
     pruned = builder.found - running - builder.skipped - builder.failed - builder.missing.keys()
     blocked = pruned if builder.failed or missing else set()
     return StepGraph(
-        predicted if len(predicted) else None, order, builder.skipped - running, builder.failed, blocked, missing
+        predicted if len(predicted) else None, list(graph.tasks), builder.skipped - running, builder.failed, blocked, missing
     )
 
 
-def leave_out_optional(graph: "PipelineGraph", butler: "Butler", chain: str) -> set[str]:
+def leave_out_optional(graph: "PipelineGraph", butler: "Butler", chain: str) -> None:
     """Remove from a pipeline graph the tasks that need an optional input of which the chain holds nothing.
 
-    Tasks that need what these would have made go with them. Return the labels that were removed.
+    Tasks that need what these would have made go with them.
     """
     import networkx
 
@@ -247,7 +244,6 @@ def leave_out_optional(graph: "PipelineGraph", butler: "Butler", chain: str) -> 
         doomed |= {key.name for key in networkx.descendants(xgraph, by_label[label])}
     if doomed:
         graph.remove_tasks(doomed, drop_from_subsets=True)
-    return doomed
 
 
 def has_any(butler: "Butler", dataset_type: str, chain: str, where: str = "") -> bool:

@@ -1,10 +1,11 @@
 """Combination of raw frames into a master: a clipped weighted mean that stays unbiased for few frames.
 
-Frames are kept as the integers that were read out, and turned into floats tile by tile: memory is 17 MB a frame.
+Frames are kept as the integers that were read out, and turned into floats tile by tile: memory is 17 MB a frame, and
+many frames are combined in groups.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from proc_decam_dagster.pixels.readout import Readout
 THRESHOLD = 4.5
 """Standard deviations beyond which a frame's pixel is clipped: a normal one is lost in 1 of 150,000."""
 
+GROUP = 24
+"""Frames held in memory at once."""
+
 TILE = 512
 """Columns combined at once, so that all frames of a tile fit the processor's cache."""
 
@@ -24,27 +28,36 @@ TILE = 512
 class FrameStack:
     """Imaging areas of several raws of one detector.
 
-    Attributes
+    Parameters
     ----------
     readouts : sequence of `Readout`
-        Amplifiers, as in the first frame.
-    data : `list` [`numpy.ndarray`]
-        Per frame, the imaging pixels (ny, nx) as uint16, amplifiers at their place in the trimmed image.
+        Amplifiers: where they lie, and their gains.
+    capacity : `int`
+        Number of frames that it will hold.
+
+    Attributes
+    ----------
+    data : `numpy.ndarray`, (capacity, ny, nx), uint16
+        Imaging pixels, amplifiers at their place in the trimmed image.
     overscans : `list` [`list` [`Overscan`]]
         Per frame, that of every amplifier.
     """
 
     readouts: Sequence[Readout]
-    data: list[np.ndarray] = field(default_factory=list)
-    overscans: list[list[Overscan]] = field(default_factory=list)
+    capacity: int
+
+    def __post_init__(self) -> None:
+        ny, nx = max(r.box[3] for r in self.readouts), max(r.box[2] for r in self.readouts)
+        self.data = np.empty((self.capacity, ny, nx), np.uint16)
+        self.overscans: list[list[Overscan]] = []
 
     def __len__(self) -> int:
-        return len(self.data)
+        return len(self.overscans)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Shape (ny, nx) of the trimmed detector."""
-        return max(r.box[3] for r in self.readouts), max(r.box[2] for r in self.readouts)
+        return self.data.shape[1:]
 
     def add(self, raw: np.ndarray, overscans: list[Overscan]) -> None:
         """Add a frame; the raw array may be dropped afterwards.
@@ -55,12 +68,11 @@ class FrameStack:
         overscans : `list` [`Overscan`]
             That of every amplifier of this frame.
         """
-        trimmed = np.empty(self.shape, np.uint16)
         for readout in self.readouts:
             (x0, y0, x1, y1), (u0, v0, u1, v1) = readout.box, readout.data
             part = raw[v0:v1, u0:u1]
-            trimmed[y0:y1, x0:x1] = part if part.dtype == np.uint16 else np.clip(part, 0, 65535)
-        self.data.append(trimmed)
+            part = part if part.dtype == np.uint16 else np.clip(part, 0, 65535)
+            self.data[len(self), y0:y1, x0:x1] = part
         self.overscans.append(overscans)
 
 
@@ -118,7 +130,7 @@ def _combine(
     scales, weights, slopes, floors, systematic, threshold, tile, mean, variance,
 ):  # pragma: no cover - compiled  # fmt: skip
     """Combine one amplifier of all frames; return the number of clipped frame pixels."""
-    n = len(data)
+    n = data.shape[0]
     ny = mean.shape[0]
     threshold = threshold * threshold
     values = np.empty((n, tile), np.float32)
@@ -265,7 +277,7 @@ def combine(
         coefficient = 0.0 if crosstalk is None else float(crosstalk[victim][source])
         x0, _, x1, _ = readout.box
         clipped += _combine(
-            tuple(stack.data), np.ascontiguousarray(levels[:, victim]), np.ascontiguousarray(levels[:, source]),
+            stack.data[:n], np.ascontiguousarray(levels[:, victim]), np.ascontiguousarray(levels[:, source]),
             np.float32(coefficient), other.box[0], readout.flip_x != other.flip_x,
             bias.image if bias else nothing, bias is not None, x0, x1 - x0,
             *arguments, np.float32(systematic**2), np.float32(threshold), TILE, mean, variance,
@@ -281,7 +293,7 @@ def _scatter(stack: FrameStack, amplifier: int, bias: Master | None, arguments: 
     factor, weights, slopes, floors = arguments
     centre = mean[rows, columns]
     ratios = []
-    for k, frame in enumerate(stack.data):
+    for k, frame in enumerate(stack.data[: len(stack)]):
         value = frame[rows, columns] - stack.overscans[k][amplifier].levels[::32, None]
         value = (value - bias.image[rows, columns] if bias else value) * factor[k]
         # The frame is part of the mean, which takes its share of the deviation.
@@ -290,3 +302,65 @@ def _scatter(stack: FrameStack, amplifier: int, bias: Master | None, arguments: 
         pull = (value - centre) / sigma
         ratios.append(np.subtract(*np.percentile(pull, [75, 25])) / 1.349)
     return float(np.mean(ratios))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame to be combined: its raw array, its overscans and, for flats, its illumination in electrons."""
+
+    raw: np.ndarray
+    overscans: list[Overscan]
+    scale: float = 1.0
+
+
+def combine_frames(
+    frames: Iterable[Frame], count: int, readouts: Sequence[Readout], *, scaled: bool = False, group: int = GROUP,
+    **options,
+) -> Combined:  # fmt: skip
+    """Combine any number of frames in bounded memory.
+
+    Parameters
+    ----------
+    frames : iterable of `Frame`
+        Read one by one.
+    count : `int`
+        How many there are; at least 3.
+    readouts : sequence of `Readout`
+    scaled : `bool`, optional
+        Whether the frames' scales are used: flats.
+    group : `int`, optional
+        Frames held at once; more are combined in groups of equal size, and the groups' means are averaged.
+    **options
+        Those of `combine`.
+    """
+    n_groups = -(-count // group)
+    if n_groups > 1 and count // n_groups < 3:
+        raise ValueError(f"groups of {group} frames leave fewer than 3 of {count} for one of them")
+    frames = iter(frames)
+    parts = []
+    for g in range(n_groups):
+        size = count * (g + 1) // n_groups - count * g // n_groups
+        stack = FrameStack(readouts, size)
+        scales = []
+        for _ in range(size):
+            frame = next(frames)
+            stack.add(frame.raw, frame.overscans)
+            scales.append(frame.scale)
+            del frame
+        parts.append((sum(scales), combine(stack, scales=scales if scaled else None, **options)))
+        del stack
+    if len(parts) == 1:
+        return parts[0][1]
+    mean, variance, total = (np.zeros_like(parts[0][1].mean) for _ in range(3))
+    for scale, part in parts:
+        weight = np.where(np.isfinite(part.variance), np.float32(scale), np.float32(0))
+        mean += weight * part.mean
+        variance += weight**2 * np.where(weight > 0, part.variance, 0)
+        total += weight
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean, variance = mean / total, variance / total**2
+    undecided = total == 0
+    mean[undecided], variance[undecided] = parts[0][1].mean[undecided], np.inf
+    return Combined(
+        mean, variance, sum(part.clipped for _, part in parts), float(np.mean([part.scatter for _, part in parts]))
+    )

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy.table import Table, vstack
 
-from proc_decam_dagster.repository.queries import find_certified, find_refs, path_of
 from proc_decam_dagster.report.images import read_plane
+from proc_decam_dagster.repository.queries import find_certified, find_refs, path_of
 from proc_decam_dagster.survey import collections as names
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.proc_types import PROC_TYPES

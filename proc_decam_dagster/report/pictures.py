@@ -81,7 +81,9 @@ def calibration_picture(repo: "Repository", night: str, proc_type: str) -> bytes
         for r in refs
         if str(r.dataId.get("physical_filter", "")) == band
     }
-    return focal_plane(chosen, f"{proc_type} {night} {band.split(' ')[0]}", "ADU" if proc_type == "bias" else "relative")
+    return focal_plane(
+        chosen, f"{proc_type} {night} {band.split(' ')[0]}", "ADU" if proc_type == "bias" else "relative"
+    )
 
 
 def visit_picture(repo: "Repository", night: str) -> bytes:
@@ -100,9 +102,7 @@ def coadd_picture(repo: "Repository", coadd_subset: str, template_type: str, pat
         for r in find_refs(repo, datasets.named(datasets.COADD_NIMAGE), chain)
     }
     deepest = sorted(depth, key=lambda k: -float(np.nanmean(depth[k])))[:patches]
-    refs = {
-        (r.dataId["tract"], r.dataId["patch"]): r for r in find_refs(repo, datasets.named(datasets.COADD), chain)
-    }
+    refs = {(r.dataId["tract"], r.dataId["patch"]): r for r in find_refs(repo, datasets.named(datasets.COADD), chain)}
     deepest = [k for k in deepest if k in refs]
     if not deepest:
         return _empty(f"{chain}: no coadds")

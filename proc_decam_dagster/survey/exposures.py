@@ -33,11 +33,14 @@ def read_exposures(path: str | os.PathLike, required: Iterable[str] = REQUIRED) 
     try:
         table = Table.read(path, format="ascii.ecsv")
     except Exception as error:  # astropy raises many types for a malformed file
-        raise SurveyError(f"{path} cannot be read as ECSV ({error})", "a table written by `proc-decam exposures`") from None
+        raise SurveyError(
+            f"{path} cannot be read as ECSV ({error})", "a table written by `proc-decam exposures`"
+        ) from None
     missing = [c for c in required if c not in table.colnames]
     if missing:
         raise SurveyError(
-            f"{path} has no column {', '.join(missing)}", f"the columns {', '.join(required)}",
+            f"{path} has no column {', '.join(missing)}",
+            f"the columns {', '.join(required)}",
             "write it again with `proc-decam exposures`",
         )
     return table
@@ -82,7 +85,8 @@ def select_rows(table: Table, selections: Iterable[str]) -> Table:
         column, found, pattern = selection.partition("=")
         if not found or column not in table.colnames:
             raise SurveyError(
-                f"selection {selection!r} cannot be applied", f"COLUMN=VALUE with a column of {', '.join(table.colnames)}"
+                f"selection {selection!r} cannot be applied",
+                f"COLUMN=VALUE with a column of {', '.join(table.colnames)}",
             )
         keep &= np.array([re.fullmatch(pattern, str(v)) is not None for v in table[column]], dtype=bool)
     return table[keep]

@@ -40,7 +40,8 @@ def matching_nights(pattern: str, nights: Iterable[str | int]) -> list[str]:
     if not matched:
         shown = ", ".join(known[:10]) + (" …" if len(known) > 10 else "")
         raise SurveyError(
-            f"no night matches {pattern!r}", f"one of: {shown or 'none known'}",
+            f"no night matches {pattern!r}",
+            f"one of: {shown or 'none known'}",
             "list them with `proc-decam nights`, or fetch their exposures with `proc-decam exposures`",
         )
     return matched

@@ -126,9 +126,7 @@ def proc_type(name: str) -> ProcType:
     try:
         return PROC_TYPES[ALIASES.get(name, name)]
     except KeyError:
-        raise SurveyError(
-            f"proc type {name!r} is unknown", f"one of {', '.join(PROC_TYPES)} (or science)"
-        ) from None
+        raise SurveyError(f"proc type {name!r} is unknown", f"one of {', '.join(PROC_TYPES)} (or science)") from None
 
 
 def of_obs_type(obs_type: str) -> ProcType:

@@ -100,9 +100,28 @@ class DownloadReport:
         return sum(r.bytes for r in self.results if r.outcome is Outcome.VERIFIED)
 
     @property
-    def failures(self) -> list[FileResult]:
-        """Files that are not on disk."""
-        return [r for r in self.results if r.outcome is not Outcome.VERIFIED]
+    def paths(self) -> list[Path]:
+        """The files that are on disk and verified."""
+        return [r.path for r in self.results if r.outcome is Outcome.VERIFIED]
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """Name of each file that is not on disk, and what became of it."""
+        return [
+            (r.path.name, f"{r.outcome}: {r.detail}" if r.detail else str(r.outcome))
+            for r in self.results
+            if r.outcome is not Outcome.VERIFIED
+        ]
+
+    def raise_on_failure(self) -> None:
+        """Raise one `SurveyError` that counts what is missing by outcome; does nothing if nothing is."""
+        if not self.ok:
+            counts = ", ".join(f"{n} {o}" for o, n in self.counts.items() if o is not Outcome.VERIFIED)
+            first = "; ".join(": ".join(f) for f in self.failures[:1])
+            raise SurveyError(
+                f"{len(self.failures)} of {len(self.results)} files are not on disk ({counts}; the first: {first})",
+                fix="run the download again: what is verified is not fetched again",
+            )
 
 
 def download(
@@ -114,6 +133,7 @@ def download(
     state_file: str | os.PathLike | None = None,
     check_disk: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> DownloadReport:
     """Fetch the files of an exposure table; those that are there and verified are not fetched again.
 
@@ -134,6 +154,8 @@ def download(
         Read every file again and compare its md5, also when the state calls it verified.
     progress : callable, optional
         Called with (files done, files in all, what).
+    log : callable, optional
+        Told a line for each file that could not be had, and every now and then how far it is.
 
     Raises
     ------
@@ -154,8 +176,23 @@ def download(
     wanted = {str(row["md5sum"]): directory / file_name(row) for row in exposures}
     worker = _Worker(archive, state, SpaceGuard(directory), check_disk)
     start = time.monotonic()
-    results = worker.run(wanted, jobs, progress)
+    results = worker.run(wanted, jobs, progress or _told(log))
     return DownloadReport(results, state.path, time.monotonic() - start)
+
+
+def _told(log: Callable[[str], None] | None) -> Callable[[int, int, str], None] | None:
+    """Return a progress callback that writes lines, not more often than anybody would read."""
+    if log is None:
+        return None
+    last = time.monotonic()
+
+    def progress(done: int, total: int, what: str) -> None:
+        nonlocal last
+        if done == total or not what.endswith(Outcome.VERIFIED) or time.monotonic() - last > SAVE_SECONDS:
+            last = time.monotonic()
+            log(f"{done}/{total} files; {what}")
+
+    return progress
 
 
 class _Worker:

@@ -1,0 +1,291 @@
+"""Cosmic rays: Laplacian edge detection (L.A.Cosmic, van Dokkum 2001), worked out only where the image has sharp edges.
+
+The Laplacian of the twofold subsampled image is written as sums over the image's own pixels, so no finer image is made,
+and the median filters of the original are evaluated at candidates alone.
+"""
+
+import numpy as np
+
+from proc_decam_dagster.pixels.jit import jit
+from proc_decam_dagster.pixels.mask import BAD, NODATA, SAT
+
+THRESHOLD = 4.5
+"""Laplacian significance of a hit pixel."""
+
+NEIGHBOUR = 0.3
+"""Fraction of the threshold that suffices for a neighbour of a hit pixel."""
+
+CONTRAST = 2.5
+"""Least Laplacian over fine structure: a star of 3 pixels FWHM reaches about 1, a single hit pixel far more."""
+
+ITERATIONS = 4
+TILE = 64
+PAD = 6
+"""Border added by reflection: the reach of the largest filter."""
+
+
+@jit
+def _laplacian(image, y, x):  # pragma: no cover - compiled
+    """Mean over a pixel's four quadrants of the positive Laplacian of the twofold subsampled image."""
+    twice = image[y, x] + image[y, x]
+    left, right, down, up = image[y, x - 1], image[y, x + 1], image[y - 1, x], image[y + 1, x]
+    zero = np.float32(0)
+    return np.float32(0.25) * (
+        max(twice - left - down, zero) + max(twice - right - down, zero)
+        + max(twice - left - up, zero) + max(twice - right - up, zero)
+    )  # fmt: skip
+
+
+@jit
+def _median(values, n):  # pragma: no cover - compiled
+    """Median of the first ``n`` values, which are sorted in place."""
+    for k in range(1, n):
+        value = values[k]
+        i = k - 1
+        while i >= 0 and values[i] > value:
+            values[i + 1] = values[i]
+            i -= 1
+        values[i + 1] = value
+    return values[n // 2] if n % 2 else np.float32(0.5) * (values[n // 2 - 1] + values[n // 2])
+
+
+@jit
+def _middle_of_nine(p0, p1, p2, p3, p4, p5, p6, p7, p8):  # pragma: no cover - compiled
+    """Median of nine by exchanging (Devillard 1998, after Paeth)."""
+    p1, p2 = min(p1, p2), max(p1, p2)
+    p4, p5 = min(p4, p5), max(p4, p5)
+    p7, p8 = min(p7, p8), max(p7, p8)
+    p0, p1 = min(p0, p1), max(p0, p1)
+    p3, p4 = min(p3, p4), max(p3, p4)
+    p6, p7 = min(p6, p7), max(p6, p7)
+    p1, p2 = min(p1, p2), max(p1, p2)
+    p4, p5 = min(p4, p5), max(p4, p5)
+    p7, p8 = min(p7, p8), max(p7, p8)
+    p3 = max(p0, p3)
+    p5 = min(p5, p8)
+    p4, p7 = min(p4, p7), max(p4, p7)
+    p6 = max(p3, p6)
+    p4 = max(p1, p4)
+    p2 = min(p2, p5)
+    p4 = min(p4, p7)
+    p4, p2 = min(p4, p2), max(p4, p2)
+    p4 = max(p6, p4)
+    return min(p4, p2)
+
+
+@jit
+def _median3(image, y, x):  # pragma: no cover - compiled
+    below, row, above = image[y - 1], image[y], image[y + 1]
+    return _middle_of_nine(
+        below[x - 1], below[x], below[x + 1], row[x - 1], row[x], row[x + 1], above[x - 1], above[x], above[x + 1]
+    )
+
+
+@jit
+def _significance(image, variance, y, x, buffer):  # pragma: no cover - compiled
+    """Laplacian significance with its local median taken off, so that smooth structure does not count."""
+    n = 0
+    for v in range(y - 2, y + 3):
+        for u in range(x - 2, x + 3):
+            buffer[n] = variance[v, u]  # the median noise: that of the pixel without the charge of the hit
+            n += 1
+    noise = np.sqrt(_median(buffer, n))
+    n = 0
+    for v in range(y - 2, y + 3):
+        for u in range(x - 2, x + 3):
+            buffer[n] = _laplacian(image, v, u)
+            n += 1
+    centre = buffer[12]
+    return (centre - _median(buffer, n)) / (np.float32(2) * noise), noise
+
+
+@jit
+def _fine_structure(image, y, x, buffer):  # pragma: no cover - compiled
+    """What a star has and a cosmic ray has not: the median over 3 pixels minus the median of that over 7."""
+    n = 0
+    for v in range(y - 3, y + 4):
+        for u in range(x - 3, x + 4):
+            buffer[n] = _median3(image, v, u)
+            n += 1
+    centre = buffer[24]
+    return centre - _median(buffer, n)
+
+
+@jit
+def _candidates(image, noise, tile, threshold, usable, ys, xs):  # pragma: no cover - compiled
+    """Find pixels whose Laplacian may reach the threshold above the blank-sky noise of their tile; return how many."""
+    ny, nx = image.shape
+    row = np.empty(nx, np.float32)
+    zero = np.float32(0)
+    quarter = np.float32(0.25)
+    count = 0
+    for y in range(PAD, ny - PAD):
+        below, middle, above = image[y - 1], image[y], image[y + 1]
+        for x in range(1, nx - 1):
+            twice = middle[x] + middle[x]
+            left, right, down, up = middle[x - 1], middle[x + 1], below[x], above[x]
+            row[x] = quarter * (
+                max(twice - left - down, zero) + max(twice - right - down, zero)
+                + max(twice - left - up, zero) + max(twice - right - up, zero)
+            )  # fmt: skip
+        tile_row = noise[(y - PAD) // tile]
+        for start in range(PAD, nx - PAD, tile):
+            limit = 2 * threshold * tile_row[(start - PAD) // tile]
+            stop = min(start + tile, nx - PAD)
+            highest = zero
+            for x in range(start, stop):
+                highest = max(highest, row[x])
+            if highest <= limit:
+                continue
+            for x in range(start, stop):
+                if row[x] > limit and usable[y, x]:
+                    if count == len(ys):
+                        return -1
+                    ys[count] = y
+                    xs[count] = x
+                    count += 1
+    return count
+
+
+@jit
+def _clean(image, variance, hit, usable, ys, xs, start, stop):  # pragma: no cover - compiled
+    """Replace hit pixels by the median of the good ones around them."""
+    buffer = np.empty(121, np.float32)
+    for k in range(start, stop):
+        for field in range(2):
+            plane = image if field == 0 else variance
+            for reach in range(2, 6):
+                n = 0
+                for v in range(ys[k] - reach, ys[k] + reach + 1):
+                    for u in range(xs[k] - reach, xs[k] + reach + 1):
+                        if usable[v, u] and not hit[v, u]:
+                            buffer[n] = plane[v, u]
+                            n += 1
+                if n >= 6:
+                    plane[ys[k], xs[k]] = _median(buffer, n)
+                    break
+
+
+@jit
+def _search(
+    image, variance, usable, ys, xs, n_candidates, threshold, neighbour, contrast, iterations, hit, visited
+):  # pragma: no cover - compiled  # fmt: skip
+    """Find hit pixels, clean them, look again around them; return nothing: ``hit`` and the images are changed."""
+    buffer = np.empty(49, np.float32)
+    capacity = len(ys)
+    found_y = np.empty(capacity, np.int32)
+    found_x = np.empty(capacity, np.int32)
+    found = 0
+    for iteration in range(iterations):
+        first = found
+        for k in range(n_candidates):
+            y, x = ys[k], xs[k]
+            if hit[y, x] or found == capacity:
+                continue
+            significance, noise = _significance(image, variance, y, x, buffer)
+            if significance <= threshold:
+                continue
+            fine = max(_fine_structure(image, y, x, buffer), np.float32(0.01) * noise)
+            if _laplacian(image, y, x) > contrast * fine:
+                hit[y, x] = True
+                found_y[found] = y
+                found_x[found] = x
+                found += 1
+        if found == first:
+            break
+        # The neighbours: those as significant as a hit at a star's edge would be, then the fainter rim.
+        for limit in (threshold, neighbour * threshold):
+            last = found
+            for k in range(first, last):
+                for v in range(found_y[k] - 1, found_y[k] + 2):
+                    for u in range(found_x[k] - 1, found_x[k] + 2):
+                        if hit[v, u] or not usable[v, u] or found == capacity:
+                            continue
+                        if _significance(image, variance, v, u, buffer)[0] > limit:
+                            hit[v, u] = True
+                            found_y[found] = v
+                            found_x[found] = u
+                            found += 1
+        _clean(image, variance, hit, usable, found_y, found_x, first, found)
+        # A wide hit is peeled from its rim: only its surroundings can show anything new.
+        n_candidates = 0
+        for k in range(first, found):
+            for v in range(found_y[k] - 2, found_y[k] + 3):
+                for u in range(found_x[k] - 2, found_x[k] + 3):
+                    if usable[v, u] and not hit[v, u] and visited[v, u] != iteration + 1 and n_candidates < capacity:
+                        visited[v, u] = iteration + 1
+                        ys[n_candidates] = v
+                        xs[n_candidates] = u
+                        n_candidates += 1
+
+
+def _blank_noise(variance: np.ndarray, tile: int) -> np.ndarray:
+    """Return the noise of blank sky in tiles: a low percentile of every 4th pixel, below any star's."""
+    ny, nx = variance.shape
+    pad = np.pad(variance[::4, ::4], ((0, -(-ny // 4) % (tile // 4)), (0, -(-nx // 4) % (tile // 4))), mode="edge")
+    step = tile // 4
+    pad = pad[: pad.shape[0] // step * step, : pad.shape[1] // step * step]
+    cells = pad.reshape(pad.shape[0] // step, step, -1, step).swapaxes(1, 2).reshape(pad.shape[0] // step, -1, step**2)
+    return np.sqrt(np.partition(cells, step**2 // 8, axis=-1)[..., step**2 // 8]).astype(np.float32)
+
+
+def find_cosmic_rays(
+    image: np.ndarray,
+    variance: np.ndarray,
+    mask: np.ndarray,
+    *,
+    threshold: float = THRESHOLD,
+    neighbour: float = NEIGHBOUR,
+    contrast: float = CONTRAST,
+    iterations: int = ITERATIONS,
+    unusable: int = BAD | SAT | NODATA,
+) -> np.ndarray:
+    """Find the pixels that cosmic rays hit.
+
+    Parameters
+    ----------
+    image, variance : `numpy.ndarray`, (ny, nx), float32
+        Electrons, the sky may be in or not; the variance holds the sky's noise. Bad pixels must hold interpolated
+        values, or their edges look like hits.
+    mask : `numpy.ndarray`, (ny, nx), int32
+    threshold : `float`, optional
+        Laplacian significance of a hit.
+    neighbour : `float`, optional
+        Fraction of it that suffices beside a hit.
+    contrast : `float`, optional
+        Least ratio of Laplacian to fine structure; higher protects sharper stars.
+    iterations : `int`, optional
+        A hit is peeled from its rim, one layer an iteration.
+    unusable : `int`, optional
+        Mask bits of pixels that are neither hits nor used to find them.
+
+    Returns
+    -------
+    hit : `numpy.ndarray`, (ny, nx), bool
+
+    Notes
+    -----
+    The noise is the median variance of 5×5 pixels, so a hit's own charge does not hide it. The sky need not be known:
+    Laplacian and fine structure are differences.
+    """
+    usable = (mask & unusable) == 0
+    pixels = np.pad(image, PAD, mode="reflect")
+    noise = np.pad(variance, PAD, mode="reflect")
+    inside = np.pad(usable, PAD)
+    sky = _blank_noise(np.where(usable, variance, np.nanmedian(variance[::8, ::8])), TILE)
+    capacity = image.size // 8
+    while True:
+        ys, xs = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
+        count = _candidates(pixels, sky, TILE, np.float32(threshold), inside, ys, xs)
+        if count >= 0:
+            break
+        capacity = image.size + 1
+    # Room for the neighbours of all hits of all iterations.
+    ys, xs = (np.concatenate([c[:count], np.empty(max(8 * count, 4096), np.int32)]) for c in (ys, xs))
+    hit = np.zeros(pixels.shape, np.bool_)
+    visited = np.zeros(pixels.shape, np.uint8)
+    _search(
+        pixels, noise, inside, ys, xs, count, np.float32(threshold), np.float32(neighbour), np.float32(contrast),
+        iterations, hit, visited,
+    )  # fmt: skip
+    return hit[PAD:-PAD, PAD:-PAD].copy()
