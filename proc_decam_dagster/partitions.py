@@ -1,4 +1,4 @@
-"""Partitions: nights, coadd subsets, and both. The sets carry the survey's name, since Dagster shares them instance-wide."""
+"""Partitions: nights, coadd subsets, and both; named after the survey, since Dagster shares them instance-wide."""
 
 import os
 

@@ -20,7 +20,7 @@ from proc_decam_dagster.survey import datasets
 if TYPE_CHECKING:
     from lsst.daf.butler import Butler
     from lsst.pipe.base.pipeline_graph import PipelineGraph
-    from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
+    from lsst.pipe.base.quantum_graph import PredictedQuantumGraph, PredictedQuantumGraphComponents
 
 OPTIONAL_INPUTS = (datasets.FAKES,)
 """Inputs that a survey may lack: the tasks that need them are then left out, and nobody is told of a failure."""
@@ -36,18 +36,21 @@ class StepGraph:
 
     Attributes
     ----------
-    graph : `~lsst.pipe.base.quantum_graph.PredictedQuantumGraph` or `None`
-        What is to be run; `None` if nothing is.
     labels : `list` [`str`]
         The step's task labels, in the pipeline's order.
+    graph : `~lsst.pipe.base.quantum_graph.PredictedQuantumGraph` or `None`
+        What is to be run; `None` if nothing is.
+    components : `~lsst.pipe.base.quantum_graph.PredictedQuantumGraphComponents` or `None`
+        The same, as it is written to a file for the workers.
     skipped, failed, blocked : `set` [`QuantumName`]
         Left out because they had succeeded, had failed for good, or need outputs of these.
     missing : `dict` [`QuantumName`, `str`]
         Left out because no dataset of the named type was found for them.
     """
 
-    graph: "PredictedQuantumGraph | None"
     labels: list[str]
+    graph: "PredictedQuantumGraph | None" = None
+    components: "PredictedQuantumGraphComponents | None" = None
     skipped: set[QuantumName] = field(default_factory=set)
     failed: set[QuantumName] = field(default_factory=set)
     blocked: set[QuantumName] = field(default_factory=set)
@@ -194,7 +197,7 @@ def build_graph(
     graph = pipeline.to_graph()
     leave_out_optional(graph, butler, chain)
     if not graph.tasks:
-        return StepGraph(None, [])
+        return StepGraph([])
     try:
         graph.resolve(butler.registry)
         query = constrained(where, graph.get_all_dimensions(prerequisites=False).names, instrument=instrument, skymap=skymap)
@@ -202,7 +205,7 @@ def build_graph(
             graph, butler, where=query, input_collections=[chain], output_run=run,
             skip_existing_in=list(skip_existing_in), failed=failed,
         )  # fmt: skip
-        predicted = builder.finish(output=chain, metadata={"data_query": query}).assemble()
+        components = builder.finish(output=chain, metadata={"data_query": query})
     except (MissingDatasetTypeError, QuantumGraphBuilderError, FileNotFoundError) as error:
         raise explain_empty(butler, graph, chain, where, str(error)) from error
     if not builder.found:
@@ -210,6 +213,7 @@ def build_graph(
     missing = {name: kind for name, kind in builder.missing.items() if kind not in OPTIONAL_INPUTS}
     if missing.keys() == builder.found:
         raise explain_empty(butler, graph, chain, where)
+    predicted = components.assemble()
     running = {
         (label, data_id_key(dict(data_id.required)))
         for label, quanta in predicted.quanta_by_task.items() for data_id in quanta
@@ -218,7 +222,7 @@ def build_graph(
     pruned = builder.found - running - builder.skipped - builder.failed - builder.missing.keys()
     blocked = pruned if builder.failed or missing else set()
     return StepGraph(
-        predicted if len(predicted) else None, list(graph.tasks), builder.skipped - running, builder.failed, blocked, missing
+        list(graph.tasks), predicted if len(predicted) else None, components, builder.skipped - running, builder.failed, blocked, missing
     )
 
 

@@ -145,7 +145,7 @@ def solve(
     reference, errors = reference[inside], stars.position_error_mas[inside]
     offset = _pointing_error(plate, x, y, flux, reference, stars.flux[inside], search_arcsec, min_matched)
     plate.coefficients[:, 0] += offset / 3600
-    sigma = np.hypot(np.hypot(fwhm / 2.3548 / np.maximum(snr, 1) * pixel_arcsec * 1e3, floor_mas), 0)
+    sigma = np.hypot(fwhm / 2.3548 / np.maximum(snr, 1) * pixel_arcsec * 1e3, floor_mas)
     source, match, keep, residual, degree = _fit(plate, x, y, reference, errors, sigma, max_degree, min_matched)
     rms = float(np.sqrt(np.average((residual[keep] ** 2).mean(1), weights=1 / sigma[source[keep]] ** 2)))
     bright = keep & (snr[source] >= np.quantile(snr[source[keep]], 2 / 3))
@@ -245,7 +245,7 @@ def _correct(plate: PlateModel, step: np.ndarray, degree: int) -> None:
     ny, nx = plate.shape
     x, y = (g.ravel() for g in np.meshgrid(np.linspace(0, nx - 1, 12), np.linspace(0, ny - 1, 24)))
     change = step.T @ monomials(2 * x / nx - 1, 2 * y / ny - 1, degree)
-    plate.coefficients = plate.coefficients + plate._fit(*plate.intermediate(x, y), change)
+    plate.coefficients = plate.coefficients + plate.polynomial_through(*plate.intermediate(x, y), change)
 
 
 def _refuse_bad(fit, plate, x, y, flux, reference, min_matched, max_rms_mas):

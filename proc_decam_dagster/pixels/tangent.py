@@ -55,11 +55,11 @@ class PlateModel:
         dx, dy = x - (nx - 1) / 2, y - (ny - 1) / 2
         linear = np.linalg.lstsq(monomials(dx / nx, dy / nx, _DEGREE).T, plane.T, rcond=None)[0].T[:, 1:3] / nx
         model = cls(ra0, dec0, linear, np.zeros((2, len(_PV_FIRST))), shape)
-        model.coefficients = model._fit(*model.intermediate(x, y), plane)
+        model.coefficients = model.polynomial_through(*model.intermediate(x, y), plane)
         return model
 
     @staticmethod
-    def _fit(u: np.ndarray, v: np.ndarray, plane: np.ndarray) -> np.ndarray:
+    def polynomial_through(u: np.ndarray, v: np.ndarray, plane: np.ndarray) -> np.ndarray:
         """Return cubic coefficients of values (2, n), solved with coordinates of order one."""
         scale = max(np.abs(u).max(), np.abs(v).max())
         terms = monomials(u / scale, v / scale, _DEGREE)

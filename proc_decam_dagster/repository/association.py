@@ -50,6 +50,7 @@ def associate_coadd_inputs(
     template_type: str,
     coadd_name: str = COADD_NAME,
     where: str | None = None,
+    add: bool = False,
 ) -> dict[str, int]:
     """Make ``{coadd_subset}/{template_type}/coadd/inputs`` anew and return the number of datasets of each type.
 
@@ -59,11 +60,13 @@ def associate_coadd_inputs(
     Parameters
     ----------
     nights : iterable of `str`
-        The nights of the coadd subset, all of them.
+        The nights of the coadd subset.
     coadd_name : `str`
         What the warps' dataset type starts with.
     where : `str`, optional
         Restricts the datasets, in the Butler's expression language; it reaches the warps.
+    add : `bool`
+        Whether ``nights`` join those of the last time, rather than being all.
 
     Raises
     ------
@@ -71,7 +74,6 @@ def associate_coadd_inputs(
         If a night has no drp chain, or if no warps are found.
     """
     PROC_TYPES["coadd"].chain(coadd_subset=coadd_subset, template_type=template_type)  # the names are valid
-    nights = sorted({str(n) for n in nights})
     types = [datasets.named(t, coadd_name) for t in datasets.COADD_INPUTS]
     injected = [t for t in types if t.startswith(datasets.INJECTED)]
     if injected:
@@ -80,6 +82,8 @@ def associate_coadd_inputs(
     butler = repo.butler(writeable=True)
     skymap = repo.settings.skymap
     with repo.lock(tag, wait_seconds=60):
+        before = coadd_nights(repo, coadd_subset, template_type) if add else []
+        nights = sorted({*map(str, nights), *before})
         wanted: dict[str, list[Any]] = {t: [] for t in types}
         for night in nights:
             chain = chain_name("drp", night)
@@ -108,6 +112,12 @@ def associate_coadd_inputs(
     counts = {name: len(refs) for name, refs in wanted.items()}
     log.info("%s: %s from %d nights", tag, counts, len(nights))
     return counts
+
+
+def coadd_nights(repo: Repository, coadd_subset: str, template_type: str) -> list[str]:
+    """Return the nights that a coadd's inputs were last gathered from; none before the first time."""
+    recorded = repo.settings.coadd_inputs.get(coadd_inputs_collection(coadd_subset, template_type), {})
+    return list(recorded.get("nights", []))
 
 
 def _register_tagged(butler: Any, collection: str) -> None:

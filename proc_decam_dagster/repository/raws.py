@@ -40,15 +40,18 @@ class IngestReport:
 
     Attributes
     ----------
-    ingested, existing : `list` [`int`]
-        Exposures that are new in the repository, and those that were there before.
+    ingested, existing : `int`
+        Number of exposures that are new in the repository, and of those that were there before.
+    exposures : `list` [`int`]
+        Those that are new.
     failed : `list` [`tuple` [`str`, `str`]]
         Path and reason of each file that could not be ingested.
     """
 
-    ingested: list[int] = field(default_factory=list)
-    existing: list[int] = field(default_factory=list)
+    ingested: int = 0
+    existing: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+    exposures: list[int] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -118,7 +121,7 @@ def ingest_raws(
         done = 0
         for batch in _batches(_read_headers(repo.engine, wanted, jobs, report), BATCH):
             _ingest_batch(repo, butler, batch, transfer, collection, reingest, report)
-            fresh = set(report.ingested)
+            fresh = set(report.exposures)
             known |= {md5: raw.exposure for raw, md5 in batch if raw.exposure in fresh}
             write_whole(_known_path(repo), json.dumps(known))
             done += len(batch)
@@ -234,6 +237,7 @@ def _wanted_files(
     known = _read_known(repo)
     downloaded = _downloaded(image_dir)
     wanted: dict[int, tuple[str, str, int]] = {}
+    existing: set[int] = set()
     for row in exposures:
         md5, number = str(row["md5sum"]), int(row["EXPNUM"])
         path, valid = downloaded.get(md5, (image_dir / file_name(row), True))
@@ -250,7 +254,7 @@ def _wanted_files(
         else:
             # The archive holds some exposures twice under different md5: the first good one is as good as any.
             wanted.setdefault(number, (str(path.resolve()), md5, number))
-    report.existing = sorted(set(report.existing))
+    report.existing = len(existing)
     return list(wanted.values())
 
 
@@ -330,7 +334,8 @@ def _ingest_batch(
     files = [raw for raw, _ in batch]
     try:
         repo.engine.ingest_raws(butler, files, transfer=transfer, run=run)
-        report.ingested += [raw.exposure for raw in files]
+        report.exposures += [raw.exposure for raw in files]
+        report.ingested += len(files)
         return
     except Exception as error:
         _raise_if_disk_full(error, repo)

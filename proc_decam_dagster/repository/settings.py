@@ -20,6 +20,8 @@ class Settings:
         Name of the survey.
     skymap : `str`
         Name of the one skymap that every graph's query gets.
+    skymap_fits : `bool`
+        Whether that skymap was made to fit the survey's exposures.
     created : `str`
         When the repository was made, ISO 8601 UTC.
     coadd_inputs : `dict`
@@ -28,6 +30,7 @@ class Settings:
 
     survey: str = ""
     skymap: str = ""
+    skymap_fits: bool = False
     created: str = ""
     coadd_inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class ArchiveClient(dg.ConfigurableResource):
-    """Addresses; empty means the real ones. Credentials are read from the environment by the client, never from here."""
+    """Addresses; empty means the real ones. Credentials come from the environment, never from here."""
 
     url: str = ""
     refcat_url: str = ""

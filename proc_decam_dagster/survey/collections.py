@@ -14,7 +14,7 @@ STAMP = "%Y%m%dT%H%M%SZ"
 
 @dataclass(frozen=True)
 class Chain:
-    """What a processing chain's name says: `{subset}/{coadd_subset}/{template_type}/{proc_type}`, empty parts dropped."""
+    """The parts of a chain's name `{subset}/{coadd_subset}/{template_type}/{proc_type}`, empty ones dropped."""
 
     proc_type: str
     subset: str = ""

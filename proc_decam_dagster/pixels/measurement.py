@@ -1,0 +1,157 @@
+"""The source table of an image: detection, positions, shapes, fluxes, flags, and their calibrated columns."""
+
+import numpy as np
+import sep
+from astropy.table import Table
+
+from proc_decam_dagster.pixels import mask as planes
+from proc_decam_dagster.pixels.centroids import windowed
+from proc_decam_dagster.pixels.detection import Detections, detect
+from proc_decam_dagster.pixels.image import MaskedImage
+from proc_decam_dagster.pixels.photometry import aperture_fluxes, psf_fluxes
+from proc_decam_dagster.pixels.psf_model import PsfModel
+
+FLAG_PLANES = {
+    "flag_saturated": planes.SAT,
+    "flag_bad": planes.BAD,
+    "flag_cosmic_ray": planes.CR,
+    "flag_edge": planes.EDGE | planes.NODATA,
+    "flag_interpolated": planes.INTERP,
+    "flag_suspect": planes.SUSPECT,
+    "flag_crosstalk": planes.CROSSTALK,
+    "flag_injected": planes.INJECTED,
+}
+"""Boolean columns, and the mask bits that set them anywhere in a source's footprint."""
+
+APERTURE_IN_FWHM = 1.75
+"""Radius of the aperture of ``ap_flux``, in units of the seeing."""
+
+
+def estimate_fwhm(exposure: MaskedImage, found: Detections, default: float = 4.0) -> float:
+    """Return the seeing in pixels from the half-light radii of bright, round, unsaturated sources."""
+    sources = found.sources
+    snr = sources["flux"] / np.maximum(sources["thresh"] * np.sqrt(sources["npix"]), 1e-6)
+    chosen = np.flatnonzero((sources["flag"] == 0) & (sources["b"] > 0.6 * sources["a"]) & (sources["npix"] > 15))
+    saturated = _footprint_has(exposure.mask, planes.SAT | planes.CR | planes.BAD, found)
+    chosen = chosen[~saturated[chosen]]
+    if len(chosen) < 5:
+        return default
+    chosen = chosen[np.argsort(-snr[chosen])][:200]
+    x, y = sources["x"][chosen], sources["y"][chosen]
+    radius, flag = sep.flux_radius(exposure.image, x, y, np.full(len(x), 4 * default), 0.5, subpix=5)
+    # A Moffat profile of β = 3 has FWHM = 1.79 half-light radii.
+    widths = 1.79 * radius[(flag & sep.APER_ALLMASKED) == 0]
+    widths = np.sort(widths[np.isfinite(widths)])
+    return float(np.clip(np.median(widths[: max(5, len(widths) // 2)]), 1.8, 15)) if len(widths) >= 5 else default
+
+
+def _footprint_has(mask: np.ndarray, bits: int, found: Detections) -> np.ndarray:
+    """Return, for each source, whether any pixel of its footprint has one of some mask bits."""
+    flagged = np.zeros(len(found.sources) + 1, bool)
+    flagged[found.segmentation[(mask & bits) != 0]] = True
+    return flagged[1:]
+
+
+def detect_sources(exposure: MaskedImage, fwhm: float, snr: float = 5.0) -> Table:
+    """Find the sources of a background-subtracted image and measure what needs no PSF.
+
+    Parameters
+    ----------
+    exposure : `MaskedImage`
+        Its mask's ``DETECTED`` plane is set.
+    fwhm : `float`
+        Seeing, pixels.
+    snr : `float`
+        Detection threshold, see `detection.detect`.
+
+    Returns
+    -------
+    table : `astropy.table.Table`
+        ``x, y`` (pixels), ``half_light_radius, a, b`` (pixels), ``theta`` (rad), ``n_pixels``, ``aperture_e``,
+        ``aperture_e_err`` (raw aperture flux in the image's unit), ``peak``, and the flags.
+    """
+    excluded = (exposure.mask & (planes.NODATA | planes.EDGE)) != 0
+    excluded |= (exposure.mask & (planes.BAD | planes.INTERP)) == planes.BAD
+    variance = np.where(np.isfinite(exposure.variance) & (exposure.variance > 0), exposure.variance, np.float32(1e30))
+    noise = np.sqrt(_sky_variance(exposure.image, variance, exposure.mask))
+    found = detect(exposure.image, noise, excluded, fwhm, snr)
+    exposure.mask &= ~planes.DETECTED
+    exposure.mask[found.segmentation > 0] |= planes.DETECTED
+    sources = found.sources
+    x, y, failed = windowed(exposure.image, excluded, sources["x"], sources["y"], fwhm)
+    radius = APERTURE_IN_FWHM * fwhm
+    flux, error, _ = aperture_fluxes(exposure, x, y, radius)
+    half_light = np.full(len(x), np.nan)
+    if len(x):
+        half_light, _ = sep.flux_radius(exposure.image, x, y, np.full(len(x), 3 * fwhm), 0.5, subpix=5)
+    table = Table(
+        {
+            "x": x, "y": y, "half_light_radius": half_light, "a": sources["a"], "b": sources["b"],
+            "theta": sources["theta"], "n_pixels": sources["npix"].astype(np.int32), "peak": sources["peak"],
+            "aperture_e": flux, "aperture_e_err": error,
+            "flag_blended": (sources["flag"] & (sep.OBJ_MERGED | sep.OBJ_TRUNC)) != 0,
+            "flag_centroid": failed,
+        }
+    )  # fmt: skip
+    for name, bits in FLAG_PLANES.items():
+        table[name] = _footprint_has(exposure.mask, bits, found)
+    return table
+
+
+def _sky_variance(image: np.ndarray, variance: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the variance without the sources' own photon noise: one level for the image, times local excess of sky.
+
+    Detection compares with the noise of the sky: with a source's own noise in it, bright sources would be cut short.
+    """
+    sky = (mask & planes.UNUSABLE) == 0
+    level = float(np.median(variance[sky][::7])) if sky.any() else 1.0
+    return np.clip(variance, 0.25 * level, 1.5 * level)
+
+
+def clean(table: Table) -> np.ndarray:
+    """Return which sources have nothing against them: no bad pixel, not blended, a good centroid."""
+    bad = np.zeros(len(table), bool)
+    for name in ("saturated", "bad", "cosmic_ray", "edge", "blended", "centroid", "suspect"):
+        bad |= np.asarray(table[f"flag_{name}"])
+    return ~bad
+
+
+def aperture_fraction(psf: PsfModel, x: float, y: float, radius: float) -> float:
+    """Return the fraction of a star's light within a circle, from its PSF."""
+    kernel = np.ascontiguousarray(psf.kernel(x, y))
+    half = float(psf.size // 2)
+    flux, _, _ = sep.sum_circle(kernel, [half], [half], min(radius, half), subpix=5)
+    return float(flux[0])
+
+
+def measure_fluxes(exposure: MaskedImage, table: Table, fwhm: float) -> None:
+    """Add PSF fluxes, total aperture fluxes and the star flag to a source table, in place.
+
+    New columns: ``psf_flux_e, psf_flux_e_err, ap_flux_e, ap_flux_e_err`` (the image's unit; both are the total flux of
+    a star), ``snr, chi2, usable, extendedness`` (fraction of light outside the PSF), ``star``.
+    """
+    fitted = psf_fluxes(exposure, table["x"], table["y"])
+    middle = exposure.shape[1] / 2, exposure.shape[0] / 2
+    fraction = aperture_fraction(exposure.psf, *middle, APERTURE_IN_FWHM * fwhm)
+    table["psf_flux_e"], table["psf_flux_e_err"] = fitted.flux, fitted.flux_err
+    table["chi2"], table["usable"] = fitted.chi2, fitted.usable
+    table["ap_flux_e"] = table["aperture_e"] / fraction
+    table["ap_flux_e_err"] = table["aperture_e_err"] / fraction
+    with np.errstate(all="ignore"):
+        table["snr"] = fitted.flux / fitted.flux_err
+        excess = 1 - fitted.flux / np.asarray(table["ap_flux_e"])
+        error = np.abs(np.asarray(table["ap_flux_e_err"]) / np.asarray(table["ap_flux_e"]))
+    table["extendedness"] = excess
+    table["star"] = np.isfinite(excess) & (np.abs(excess) < 0.05 + 2 * np.minimum(error, 0.5))
+
+
+def calibrate_columns(exposure: MaskedImage, table: Table) -> None:
+    """Add ``ra, dec`` (degrees) and fluxes in nJy to a source table, in place, from the image's WCS and flux scale."""
+    if len(table):
+        ra, dec = exposure.wcs.all_pix2world(np.asarray(table["x"]), np.asarray(table["y"]), 0)
+    else:
+        ra = dec = np.zeros(0)
+    table["ra"], table["dec"] = np.asarray(ra, float), np.asarray(dec, float)
+    for name in ("psf_flux", "psf_flux_err", "ap_flux", "ap_flux_err"):
+        electrons = name.replace("_flux", "_flux_e")
+        table[name] = np.asarray(table[electrons]) * exposure.flux_scale
