@@ -118,7 +118,7 @@ def simulate(folders: Folders, seed: int, detectors: tuple[int, ...], sky: tuple
     marker.write_text(json.dumps(wanted))
 
 
-def process(survey: Materialiser, stages: Stages) -> tuple[list[str], list[str]]:
+def process(survey: Materialiser, stages: Stages, detectors: tuple[int, ...]) -> tuple[list[str], list[str]]:
     """Take the survey from its proposal id to difference images; return its template and science nights."""
     from proc_decam_dagster.partitions import NIGHTS, add_coadd_subset, cell
     from proc_decam_dagster.survey.proc_types import TEMPLATE_TYPES
@@ -128,7 +128,11 @@ def process(survey: Materialiser, stages: Stages) -> tuple[list[str], list[str]]
     nights = sorted(survey.instance.get_dynamic_partitions(NIGHTS.name))
     template_nights, science_nights = nights[:TEMPLATE_NIGHTS], nights[TEMPLATE_NIGHTS:]
     with stages("references"):
-        survey("curated_calibs", "skymap", "defects", "refcats", "fakes")
+        survey("curated_calibs")
+        survey("skymap")
+        survey("defects", config={"detectors": list(detectors)})
+        survey("refcats")
+        survey("fakes")
     for asset in ("raws", "bias", "flat", "calexps"):
         with stages(asset):
             for night in nights:
@@ -223,7 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
         prepare(folders)
         apply(environment(folders, server.base_url))
         survey = Materialiser()
-        template_nights, science_nights = process(survey, stages)
+        template_nights, science_nights = process(survey, stages, args.detectors)
     with stages("compare with the truth"):
         from proc_decam_dagster.report.truth import compare
 

@@ -1,6 +1,7 @@
 """What the reductions refer to: curated calibrations, skymap, defects, reference catalogues, fakes."""
 
 import dagster as dg
+from pydantic import Field
 
 from proc_decam_dagster.assets.lineage import dependency
 from proc_decam_dagster.assets.presentation import markdown_table
@@ -37,14 +38,22 @@ def skymap(survey: Survey, repository: ButlerRepository) -> dg.MaterializeResult
     )
 
 
+class Masks(dg.Config):
+    """Which bad-pixel masks are taken."""
+
+    detectors: list[int] = Field(default=[], description="Only these CCDs; all 62 if empty")
+
+
 @dg.asset(group_name=GROUP, kinds={"fits"})
-def defects(survey: Survey, archive: ArchiveClient, repository: ButlerRepository) -> dg.MaterializeResult:
+def defects(
+    config: Masks, survey: Survey, archive: ArchiveClient, repository: ButlerRepository
+) -> dg.MaterializeResult:
     """Bad and suspect pixels from the Community-Pipeline and DES masks, as boxes (`DECam/calib_bpm`)."""
     from proc_decam_dagster.archive import fetch_masks
     from proc_decam_dagster.repository import ingest_defects
 
     fetch_masks(survey.masks, base_url=archive.mask_url or None)
-    report = ingest_defects(repository.ensure(), survey.masks)
+    report = ingest_defects(repository.ensure(), survey.masks, detectors=config.detectors or None)
     return dg.MaterializeResult(metadata=report.as_dict())
 
 

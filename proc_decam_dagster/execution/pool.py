@@ -206,11 +206,14 @@ class WorkerPool:
         """Start the process that workers are forked from."""
         ours, theirs = socket.socketpair()
         environment = os.environ | {name: os.environ.get(name, "1") for name in _ONE_THREAD}
-        environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+        environment["PYTHONPATH"] = os.pathsep.join(p or os.getcwd() for p in sys.path)
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         with theirs:
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "proc_decam_dagster.execution.forkserver", str(theirs.fileno()), *self._preload],
+                [
+                    sys.executable, "-P", "-m", "proc_decam_dagster.execution.forkserver", str(theirs.fileno()),
+                    *self._preload,
+                ],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment,
                 start_new_session=True,  # Ctrl-C is the driver's to handle
             )  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 import sep
 
 from proc_decam_dagster.pixels import mask as planes
-from proc_decam_dagster.pixels.detection import detect, footprint_mask
+from proc_decam_dagster.pixels.detection import Detections, detect, footprint_mask
 from proc_decam_dagster.pixels.image import MaskedImage
 
 NOT_SKY = planes.BAD | planes.SAT | planes.CR | planes.EDGE | planes.NODATA
@@ -24,11 +24,14 @@ class Sky:
         Median noise of a blank pixel.
     image : `numpy.ndarray`, (ny, nx), float32
         The background.
+    found : `Detections`
+        The sources that were masked.
     """
 
     level: float
     rms: float
     image: np.ndarray
+    found: Detections
 
 
 def estimate(image: np.ndarray, excluded: np.ndarray, box: int = 128) -> sep.Background:
@@ -73,4 +76,4 @@ def subtract(exposure: MaskedImage, box: int = 128, fwhm: float = 4.0) -> Sky:
     second = estimate(data, excluded | footprint_mask(data.shape, found, fwhm), box)
     sky = second.back()
     exposure.image = data - sky
-    return Sky(float(np.median(sky)), float(np.median(second.rms())), sky)
+    return Sky(float(np.median(sky)), float(second.globalrms), sky, found)

@@ -132,7 +132,9 @@ def measure_fluxes(exposure: MaskedImage, table: Table, fwhm: float) -> None:
     """
     fitted = psf_fluxes(exposure, table["x"], table["y"])
     middle = exposure.shape[1] / 2, exposure.shape[0] / 2
-    fraction = aperture_fraction(exposure.psf, *middle, APERTURE_IN_FWHM * fwhm)
+    radius = APERTURE_IN_FWHM * fwhm
+    fraction = aperture_fraction(exposure.psf, *middle, radius)
+    table["aperture_e"], table["aperture_e_err"], _ = aperture_fluxes(exposure, table["x"], table["y"], radius)
     table["psf_flux_e"], table["psf_flux_e_err"] = fitted.flux, fitted.flux_err
     table["chi2"], table["usable"] = fitted.chi2, fitted.usable
     table["ap_flux_e"] = table["aperture_e"] / fraction

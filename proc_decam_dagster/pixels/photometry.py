@@ -184,7 +184,8 @@ def encircled_fraction(profile: np.ndarray, fwhm: float, half: int) -> float:
     centre = profile.shape[0] // 2
     dy, dx = np.mgrid[-centre : centre + 1, -centre : centre + 1]
     radius = np.hypot(dx, dy)
-    edges = np.concatenate([np.arange(0.9 * fwhm, 3 * fwhm, 1.0), np.arange(3 * fwhm, centre + 0.5, 2.0)])
+    edges = np.arange(0.9 * fwhm, 3 * fwhm, 1.0)
+    edges = np.concatenate([edges, np.arange(edges[-1] + 2, centre + 0.5, 2.0)])
     rings = [(radius >= lo) & (radius < hi) for lo, hi in zip(edges[:-1], edges[1:])]
     r = np.array([radius[ring].mean() for ring in rings])
     value = np.array([np.median(profile[ring]) for ring in rings])

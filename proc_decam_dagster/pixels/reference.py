@@ -10,6 +10,13 @@ from proc_decam_dagster.pixels.failure import MeasurementFailure
 
 DAYS_PER_YEAR = 365.25
 
+FASTEST = np.deg2rad(20 / 3600)
+"""Largest believable proper motion, rad/year (Barnard's star moves half as fast).
+
+A motion is applied only where it is below this and its epoch is an MJD: in Pan-STARRS1 shards the same columns hold
+arcsec/year, mostly noise, and an epoch in Unix seconds.
+"""
+
 REFERENCE_FLUX = {
     "u": "g_flux", "g": "g_flux", "r": "r_flux", "i": "i_flux", "z": "z_flux", "y": "y_flux", "Y": "y_flux",
     "VR": "r_flux", "N419": "g_flux", "N540": "g_flux", "N662": "r_flux", "N673": "r_flux",
@@ -68,10 +75,11 @@ def flux_column(band: str, catalogue: Table | None = None) -> str:
 
 
 def _column(table: Table, *names: str) -> np.ndarray | None:
-    """Return the first of some columns that a table has, as floats."""
+    """Return the first of some columns that a table has, as floats; masked values are NaN."""
     for name in names:
         if name in table.colnames:
-            return np.asarray(table[name], float)
+            column = table[name]
+            return np.ma.filled(np.ma.asarray(column).astype(float), np.nan)
     return None
 
 
@@ -102,9 +110,10 @@ def read(shards: Iterable[Table], flux: str, mjd: float, default_error_mas: floa
         ra, dec = _column(table, "coord_ra"), _column(table, "coord_dec")
         pm_ra, pm_dec, epoch = _column(table, "pm_ra"), _column(table, "pm_dec"), _column(table, "epoch")
         if pm_ra is not None and pm_dec is not None and epoch is not None:
-            years = np.where(np.isfinite(epoch), mjd - epoch, 0) / DAYS_PER_YEAR
-            ra = ra + np.nan_to_num(pm_ra) * years / np.cos(dec)
-            dec = dec + np.nan_to_num(pm_dec) * years
+            moving = (np.abs(pm_ra) < FASTEST) & (np.abs(pm_dec) < FASTEST) & (epoch > 15_000) & (epoch < 100_000)
+            years = np.where(moving, mjd - epoch, 0) / DAYS_PER_YEAR
+            ra = ra + np.where(moving, pm_ra, 0) * years / np.cos(dec)
+            dec = dec + np.where(moving, pm_dec, 0) * years
         error = _column(table, "coord_raErr", "coord_ra_err")
         error = np.full(len(ra), np.nan) if error is None else np.rad2deg(error) * 3.6e6
         error = np.where(np.isfinite(error) & (error > 0), error, default_error_mas)

@@ -54,7 +54,7 @@ def create_repository(
     if repository.root.exists() and not repository.root.is_dir():
         raise SurveyError(f"{repository.root} is a file", "a folder, or a path where there is nothing")
     made_with = engines.engine(engine)
-    config = Config(dict(made_with.seed_config()))
+    config = Config(made_with.seed_config())
     if seed is not None:
         config.update(Config(os.fspath(seed)))
     if registry_db:
@@ -87,7 +87,7 @@ def complete_configuration(root: str | os.PathLike, engine: engines.Engine) -> b
     """
     path = Path(root) / CONFIG
     config = yaml.safe_load(path.read_text()) or {}
-    if not _add_missing(config, dict(engine.seed_config())):
+    if not _add_missing(config, engine.seed_config()):
         return False
     write_whole(path, yaml.safe_dump(config, sort_keys=False))
     return True

@@ -36,6 +36,7 @@ class SkyMap(Protocol):
     """What the repository needs to know of an engine's skymap."""
 
     name: str
+    kind: str
 
 
 class Engine(Protocol):
@@ -72,11 +73,14 @@ class Engine(Protocol):
     def define_visits(self, butler: Any, exposures: Iterable[int], skymap: str) -> int:
         """Define the visits of science exposures, with the skymap's tracts that they fall on; return how many were new."""
 
-    def rings_skymap(self) -> SkyMap:
-        """Return the skymap of the whole sky."""
+    def rings_skymap(self, name: str = "") -> SkyMap:
+        """Return the skymap of the whole sky, under its own name if none is given."""
 
     def discrete_skymap(self, name: str, pointings: Sequence[tuple[float, float]]) -> SkyMap:
         """Return a skymap whose tracts contain the camera's outline at every pointing."""
+
+    def find_skymap(self, butler: Any, name: str) -> SkyMap | None:
+        """Return a registered skymap; `None` if there is none of this name."""
 
     def register_skymap(self, butler: Any, skymap: SkyMap) -> bool:
         """Register a skymap, with its dataset; return whether it was new.

@@ -12,7 +12,8 @@ DISCRETE = "discrete"
 def add_discrete_skymap(repo: Repository, exposures: Table, name: str = DISCRETE) -> str:
     """Register a skymap that fits the science exposures, make it the survey's, and return its name.
 
-    Its tracts contain the camera's outline at each exposure's RA(deg), DEC(deg).
+    Its tracts contain the camera's outline at each exposure's RA(deg), DEC(deg). A discrete skymap of this name that
+    contains them already is kept as it is.
 
     Raises
     ------
@@ -24,9 +25,14 @@ def add_discrete_skymap(repo: Repository, exposures: Table, name: str = DISCRETE
         raise SurveyError(
             "the exposure table has no science exposures with coordinates", "rows of obs_type object with RA(deg), DEC(deg)"
         )
-    skymap = repo.engine.discrete_skymap(name, pointings)
-    register_skymap(repo, skymap, fits=True)
-    return skymap.name
+    known = repo.engine.find_skymap(repo.butler(), name)
+    if known is not None and known.kind == DISCRETE and not any(
+        repo.engine.outside_skymap(repo.butler(), name, sorted(set(pointings)))
+    ):
+        repo.update_settings(skymap=name, skymap_fits=True)
+        return name
+    register_skymap(repo, repo.engine.discrete_skymap(name, pointings), fits=True)
+    return name
 
 
 def register_skymap(repo: Repository, skymap, *, fits: bool) -> bool:

@@ -19,6 +19,7 @@ REFCATS = {"ps1": REFCAT_PHOTOMETRY, "gaia_dr3": REFCAT_ASTROMETRY, "gaia_dr2": 
 
 # Calibration construction
 RAW_STATISTICS = "rawStatistics"
+FLAT_ISR_STATISTICS = "cpFlatIsrStatistics"
 FLAT_STATISTICS = "cpFlatStatistics"
 FLAT_SCALES = "cpFlatScales"
 

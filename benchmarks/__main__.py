@@ -1,0 +1,86 @@
+"""`make bench [ONLY=name]`: prints one JSON line a figure; progress goes to stderr."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure. ``peer`` names what the same work was measured with in the same run, if anything."""
+
+    bench: str
+    figure: str
+    value: float
+    unit: str
+    target: float | None = None
+    met: bool | None = None
+    peer: str | None = None
+    peer_value: float | None = None
+    ratio: float | None = None
+
+
+def run_demo(directory: Path, *options: str) -> dict:
+    """Run the demo in a folder, in a process of its own; return its summary."""
+    command = [sys.executable, str(HERE / "demo.py"), "--directory", str(directory), *options]
+    subprocess.run(command, stdout=sys.stderr, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    summary = directory / "summary.json"
+    if not summary.is_file():
+        raise SystemExit(f"error: {' '.join(command)} wrote no summary; its output is above")
+    return json.loads(summary.read_text())
+
+
+def demo_figures(bench: str, summary: dict) -> Iterator[Figure]:
+    """Yield a demo's figures against their targets, and its seconds and memory by stage and CCD."""
+    from targets import DEMO
+
+    for target in DEMO:
+        value = target.value(summary)
+        yield Figure(bench, target.label, value, target.unit, target.bound, target.met(value))
+    ccds = summary["exposures"]["science"] * len(summary["detectors"])
+    for stage, seconds in summary["seconds"].items():
+        yield Figure(bench, f"stage {stage}", seconds, "s")
+    yield Figure(bench, "calexps, seconds a CCD", summary["seconds"]["calexps"] / ccds, "s")
+    yield Figure(bench, "all stages, seconds a science CCD", summary["seconds"]["total"] / ccds, "s")
+    yield Figure(bench, "memory of one worker", summary["worker_rss_gb"], "GB", 1.5, summary["worker_rss_gb"] <= 1.5)
+
+
+def bench_demo(folder: Path) -> Iterator[Figure]:
+    """The demo as `make demo` runs it."""
+    yield from demo_figures("demo", run_demo(folder / "demo"))
+
+
+def bench_elsewhere(folder: Path) -> Iterator[Figure]:
+    """The demo with other seeds, detectors and sky positions."""
+    for number, options in enumerate(
+        (("--seed=2", "--detectors=25,32", "--sky=210.5,-12.3"), ("--seed=3", "--detectors=5,57", "--sky=35.2,-4.9"))
+    ):
+        yield from demo_figures(f"elsewhere {' '.join(options)}", run_demo(folder / f"elsewhere{number}", *options))
+
+
+BENCHES = {"demo": bench_demo, "elsewhere": bench_elsewhere}
+
+
+def main() -> int:
+    """Run the chosen benchmarks; return 0, whatever they found: they inform, tests judge."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=sorted(BENCHES), help="one benchmark; all if not given")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="decam-bench-") as folder:
+        for name in [args.only] if args.only else BENCHES:
+            for figure in BENCHES[name](Path(folder)):
+                print(json.dumps(asdict(figure)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""What all commands share: errors as one line, options with several values, logging, refusals with their reason."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proc_decam_dagster.errors import SurveyError
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+NO_SLURM = (
+    "running on Slurm and other batch systems comes with the execution back end BPS, which is not part of this version; "
+    "leave the option out to run on this machine (J and -J say how many processes)"
+)
+NO_DB = (
+    "the repository's own Postgres database is not part of this version; repositories use SQLite, or any Postgres of "
+    "yours with `proc-decam create REPO --registry-db URI`"
+)
+
+
+class Many(click.Option):
+    """An option that takes all values up to the next option: ``--steps 1 2a`` and ``--steps 1 --steps 2a`` and
+    ``--steps 1,2a`` are the same.
+
+    Parameters
+    ----------
+    accepts : callable, optional
+        Whether a further word is one of its values; a word that is not belongs to the command's arguments.
+    split : `bool`
+        Whether commas and spaces within one word separate values.
+    """
+
+    def __init__(self, *args: Any, accepts: Callable[[str], bool] | None = None, split: bool = False, **kwargs: Any):
+        super().__init__(*args, multiple=True, **kwargs)
+        self.accepts, self.split = accepts or (lambda word: True), split
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """Return all values, those within one word apart."""
+        values = super().process_value(ctx, value)
+        return tuple(v for word in values for v in word.replace(",", " ").split()) if self.split else values
+
+
+class SurveyCommand(click.Command):
+    """A command that tells a `SurveyError` in one line with exit code 1, and knows options with several values."""
+
+    def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+        self.params += [
+            click.Option(
+                ["--log-level"], type=click.Choice(LEVELS, case_sensitive=False), default="INFO", show_default=True,
+                expose_value=False, callback=_set_level, help="How much is told on stderr.",
+            ),
+            click.Option(
+                ["--debug"], is_flag=True, expose_value=False, callback=_set_debug, help="Show the traceback of an error."
+            ),
+        ]  # fmt: skip
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat the name of an option before each of its further values."""
+        many = {name: p for p in self.params if isinstance(p, Many) for name in p.opts}
+        return super().parse_args(ctx, spread(args, many))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example."""
+        super().format_epilog(ctx, formatter)
+        if self.example:
+            with formatter.section("Example"):
+                for line in self.example.splitlines():
+                    formatter.write(" " * formatter.current_indent + line + "\n")
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what a user can mend is told in one line."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if ctx.meta.get("debug") or not _can_be_mended(error):
+                raise
+            click.echo(f"error: {' '.join(str(error).split())}", err=True)
+            ctx.exit(1)
+
+
+def spread(args: Sequence[str], many: dict[str, Many]) -> list[str]:
+    """Return command-line words with the option's name put before each further value of a `Many` option."""
+    out: list[str] = []
+    words = list(args)
+    while words:
+        word = words.pop(0)
+        out.append(word)
+        if word == "--":
+            return out + words
+        if word not in many or not words:
+            continue
+        out.append(words.pop(0))
+        while words and not words[0].startswith("-") and many[word].accepts(words[0]):
+            out += [word, words.pop(0)]
+    return out
+
+
+def command(name: str, example: str) -> Callable[[Callable], SurveyCommand]:
+    """Return a decorator that makes a function one of our commands."""
+    return click.command(name, cls=SurveyCommand, example=example)
+
+
+def stack(*options: Callable) -> Callable:
+    """Return several option decorators as one."""
+
+    def decorate(function: Callable) -> Callable:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def _refuse(reason: str) -> Callable:
+    def callback(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value:
+            raise click.UsageError(f"{parameter.opts[0]}: {reason}", ctx)
+
+    return callback
+
+
+def _slurm_flag(name: str) -> Callable:
+    return click.option(name, is_flag=True, expose_value=False, callback=_refuse(NO_SLURM), help="Not in this version.")
+
+
+slurm_option = _slurm_flag("--slurm")
+slurm_options = stack(
+    slurm_option,
+    _slurm_flag("--pipeline-slurm"),
+    click.option("--provider", expose_value=False, callback=_refuse(NO_SLURM), help="Not in this version."),
+)
+repo_argument = click.argument("repo", type=click.Path(path_type=Path))
+where_option = click.option("--where", default="", help="Butler query that restricts the data: \"detector IN (1..10)\".")
+template_options = stack(
+    click.option("--coadd-subset", default="", help="Name of the coadd subset, for instance 2019."),
+    click.option("--template-type", default="", help="How templates are made: mean, median, meanclip or min."),
+)
+pipeline_dir_option = click.option(
+    "--pipeline-dir", type=click.Path(path_type=Path), help="Folder with your own versions of the pipeline files."
+)
+select_option = click.option(
+    "--select", cls=Many, accepts=lambda word: "=" in word, metavar="COLUMN=VALUE …",
+    help="Only rows where a column matches; the value is a regular expression.",
+)  # fmt: skip
+image_dir_option = click.option(
+    "--image-dir", type=click.Path(path_type=Path),
+    help="Folder of raw files.  [default: `images` beside the exposure table, else where `download` put them]",
+)  # fmt: skip
+science_option = click.option(
+    "--science", type=click.Choice(["clean", "injected", "both"]), default="clean", show_default=True,
+    help="Which science images are differenced: as observed, with fakes, or first one, then the other.",
+)  # fmt: skip
+
+
+def workers_option(what: str, default: int = 4) -> Callable:
+    """Return the option ``-J``."""
+    return click.option("-J", "--workers", type=click.IntRange(1), default=default, show_default=True, help=what)
+
+
+def cores() -> int | None:
+    """Return the cores of one pipeline execution, from ``J`` in the environment; `None` if it is not set."""
+    text = os.environ.get("J", "")
+    if not text:
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise click.UsageError(f"J={text} in the environment is no number of cores")
+    return int(text)
+
+
+def sciences(choice: str) -> list[str]:
+    """Return the values of ``--science`` one by one."""
+    return ["clean", "injected"] if choice == "both" else [choice]
+
+
+def select(table, selections: Sequence[str]):
+    """Return the rows of a table that satisfy every selection; quotes around a value are taken off."""
+    from proc_decam_dagster.survey.exposures import select_rows
+
+    chosen = []
+    for selection in selections:
+        column, equals, value = selection.partition("=")
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]
+        chosen.append(f"{column}{equals}{value}")
+    table = select_rows(table, chosen)
+    if not len(table):
+        raise SurveyError(f"no row satisfies {' and '.join(chosen) or 'the selection'}", "at least one")
+    return table
+
+
+def images_of(exposures_file: Path, image_dir: Path | None) -> Path:
+    """Return the folder of a table's raw files: as given, or where its download put them."""
+    if image_dir is not None:
+        if not image_dir.is_dir():
+            raise SurveyError(f"image folder {image_dir} does not exist", fix="give the one that `download` wrote to")
+        return image_dir
+    beside = exposures_file.absolute().parent / "images"
+    if beside.is_dir():
+        return beside
+    from proc_decam_dagster.archive import state_file_of
+    from proc_decam_dagster.archive.state import read_state
+
+    state = state_file_of(exposures_file)
+    if state.is_file():
+        folders = {str(Path(p).parent) for p in read_state(state)["path"] if p}
+        if len(folders) == 1:
+            return Path(folders.pop())
+    raise SurveyError(
+        f"no raw files of {exposures_file} are known: there is no folder {beside}",
+        fix=f"download them with `proc-decam download {exposures_file} --download-dir {beside}`, or add --image-dir",
+    )
+
+
+def _can_be_mended(error: Exception) -> bool:
+    """Whether an error is the user's to mend: ours, the Butler's for its users, or the file system's."""
+    if isinstance(error, (SurveyError, PermissionError)):
+        return True
+    return any(kind.__name__ == "ButlerUserError" for kind in type(error).__mro__)
+
+
+def _set_level(ctx: click.Context, parameter: click.Parameter, value: str) -> None:
+    level = getattr(logging, value.upper())
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", force=True)
+    # The libraries' own notices are for those who look for an error.
+    logging.getLogger().setLevel(logging.DEBUG if level == logging.DEBUG else logging.ERROR)
+    logging.getLogger("proc_decam_dagster").setLevel(max(level, logging.WARNING) if level == logging.INFO else level)
+    for noisy in ("urllib3", "matplotlib", "asyncio", "h5py"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _set_debug(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    ctx.meta["debug"] = value

@@ -1,0 +1,68 @@
+"""The `proc-decam` command: which module each of its commands lives in, imported when it is asked for."""
+
+from importlib import import_module
+
+import click
+
+from proc_decam_dagster import __version__
+
+COMMANDS = {
+    # A survey's data
+    "exposures": ("data", "Search the archive for a survey's exposures and their calibrations."),
+    "download": ("data", "Download and verify the files of an exposure table."),
+    "nights": ("data", "List the nights of an exposure table or repository."),
+    # A repository
+    "create": ("repository", "Create a repository with its instrument, calibrations and skymap."),
+    "skymap": ("repository", "Add a skymap that fits the survey's footprint."),
+    "db": ("repository", "Create, start or stop a repository's Postgres database."),
+    # What a survey is reduced with
+    "defects": ("references", "Ingest bad-pixel masks as defects."),
+    "refcats": ("references", "Fetch and ingest the footprint's reference catalogues."),
+    "fakes": ("references", "Ingest a table of synthetic sources."),
+    # Raws and collections
+    "ingest": ("raws", "Ingest raw files."),
+    "raw": ("raws", "Tag a night's raws for a proc type."),
+    "define-visits": ("raws", "Define the visits of a night's science exposures."),
+    "collection": ("collections", "Make or update the chain of a proc type."),
+    "associate": ("collections", "Tag datasets into a collection."),
+    "decertify": ("collections", "Take back the certifications of a calibration."),
+    # Processing
+    "night": ("processing", "Process nights: ingest, tag, chain, run, certify."),
+    "pipeline": ("processing", "Run the steps of one proc type."),
+    "coadd": ("processing", "Make a template from the warps of matching nights."),
+    "execute": ("graphs", "Run one step, or a whole pipeline, until it is complete."),
+    "qgraph": ("graphs", "Build the quantum graph of a step."),
+    "retries": ("graphs", "Let the transient failures of a RUN be tried again."),
+}
+"""Command → module of this package, and its line in the help: listing the commands imports none of them."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported one at a time."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = import_module(f"proc_decam_dagster.cli.{COMMANDS[name][0]}")
+        return getattr(module, name.replace("-", "_"))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="proc-decam")
+def main() -> None:
+    """Process a DECam imaging survey, from its proposal id to difference images.
+
+    A survey goes through these commands in this order: exposures, download, create, defects, refcats, night, coadd,
+    and night again with --proc-types diff_drp. `proc-decam COMMAND --help` shows an example of each.
+    """
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Outputs of a graph: the RUN made ready for them, registered when they are there, deleted when they are half there."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from lsst.daf.butler import CollectionType, DatasetRef, Quantum, QuantumBackedButler, QuantumProvenanceData
+
+if TYPE_CHECKING:
+    from lsst.daf.butler import Butler
+    from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
+
+
+class Outputs:
+    """The outputs of one graph in one RUN.
+
+    Parameters
+    ----------
+    butler : `~lsst.daf.butler.Butler`
+        Writeable.
+    root : `pathlib.Path`
+        Root of its repository.
+    graph : `~lsst.pipe.base.quantum_graph.PredictedQuantumGraph`
+        What is run.
+    run : `str`
+        The RUN that its outputs were predicted for.
+    """
+
+    def __init__(self, butler: "Butler", root: Path, graph: "PredictedQuantumGraph", run: str) -> None:
+        self.butler, self.root, self.graph, self.run = butler, root, graph, run
+        self._pending: dict[UUID, QuantumProvenanceData] = {}
+
+    def prepare(self) -> None:
+        """Register the RUN and the dataset types, and write configurations, package versions and schemas."""
+        self.butler.collections.register(self.run, CollectionType.RUN)
+        self.graph.pipeline_graph.register_dataset_types(self.butler, include_packages=True)
+        butler = self.butler.clone(run=self.run)
+        self.graph.init_output_run(butler, existing=True)
+
+    def add(self, quantum: UUID, provenance: QuantumProvenanceData) -> None:
+        """Remember what a quantum wrote, for the next `register`."""
+        self._pending[quantum] = provenance
+
+    def forget(self, quantum: UUID) -> None:
+        """Do not register what a quantum wrote: it is about to be run again, and replaces it."""
+        self._pending.pop(quantum, None)
+
+    def register(self) -> None:
+        """Write what is remembered to the registry and the datastore's records, all or nothing."""
+        pending = {q: p for q, p in self._pending.items() if p.actual_outputs}
+        self._pending = {}
+        if not pending:
+            return
+        predicted = self.graph.build_execution_quanta(pending)
+        quanta = [self._as_registered(predicted[q]) for q in pending]
+        with self.butler.transaction():
+            QuantumProvenanceData.collect_and_transfer(self.butler, quanta, pending.values())
+
+    def _as_registered(self, quantum: Quantum) -> Quantum:
+        """Return a quantum whose outputs have the registry's dataset types: tasks may have asked for other classes."""
+        types = self.graph.pipeline_graph.dataset_types
+        outputs: dict = {}
+        for dataset_type, refs in quantum.outputs.items():
+            registered = types[dataset_type.name].dataset_type
+            outputs[registered] = [
+                ref if ref.datasetType == registered else DatasetRef(registered, ref.dataId, ref.run, id=ref.id)
+                for ref in refs
+            ]
+        return Quantum(taskName=quantum.taskName, dataId=quantum.dataId, outputs=outputs)
+
+    def discard(self, quanta: Iterable[UUID]) -> None:
+        """Delete files that killed quanta left: whatever was predicted and is not registered."""
+        quanta = list(quanta)
+        if not quanta:
+            return
+        predicted = self.graph.build_execution_quanta(quanta)
+        refs = [ref for q in quanta for refs in predicted[q].outputs.values() for ref in refs]
+        left = [ref for ref in refs if not self.butler.stored(ref)]
+        butler = QuantumBackedButler.from_predicted(
+            config=str(self.root), predicted_inputs=(), predicted_outputs=[ref.id for ref in left],
+            dimensions=self.butler.dimensions, datastore_records={},
+            dataset_types={n.name: n.dataset_type for n in self.graph.pipeline_graph.dataset_types.values()},
+        )  # fmt: skip
+        try:
+            there = [ref for ref, stored in butler.stored_many(left).items() if stored]
+            if there:
+                butler.pruneDatasets(there, disassociate=True, unstore=True, purge=True)
+        finally:
+            butler.close()

@@ -1,0 +1,238 @@
+"""Difference imaging: a template matched to a science image and subtracted, with white noise and a known PSF."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import binary_dilation
+from scipy.signal import fftconvolve
+
+from proc_decam_dagster.pixels.decorrelation import HALF as WHITENING_HALF
+from proc_decam_dagster.pixels.decorrelation import whitening_kernel
+from proc_decam_dagster.pixels.failure import MeasurementFailure
+from proc_decam_dagster.pixels.image import MaskedImage
+from proc_decam_dagster.pixels.kernel_basis import KernelBasis
+from proc_decam_dagster.pixels.mask import NODATA, SAT, SUSPECT, UNUSABLE
+from proc_decam_dagster.pixels.matching import fit_kernel, select_stamps
+from proc_decam_dagster.pixels.psf_model import PsfModel
+from proc_decam_dagster.pixels.psf_transform import fit_psf_model
+from proc_decam_dagster.pixels.tiles import Tiles, convolve
+
+BRIGHT_STAR_ERROR = 0.012
+"""What PSF matching leaves of a bright star, relative to its pixels: enters the variance."""
+SATURATION_GROWTH = 2
+CONVOLUTION_GROWTH = 2
+
+
+@dataclass(frozen=True)
+class SubtractionSettings:
+    """Choices of `subtract`.
+
+    Attributes
+    ----------
+    kernel_degree, background_degree : `int`
+        Of the variation over the image.
+    min_snr : `float`
+        Of the stars matched on.
+    bright_star_error : `float`
+        Relative error of the matched template, added to the variance.
+    max_flux_mismatch : `float`
+        Largest departure of the kernel's sum from 1: beyond it a photometric calibration is wrong.
+    direction : `str`
+        ``auto`` convolves the sharper image; ``template`` and ``science`` force which.
+    """
+
+    kernel_degree: int = 2
+    background_degree: int = 1
+    min_snr: float = 30.0
+    bright_star_error: float = BRIGHT_STAR_ERROR
+    max_flux_mismatch: float = 0.3
+    direction: str = "auto"
+
+
+def calibrated(image: MaskedImage) -> MaskedImage:
+    """Return an image in nJy."""
+    scale = np.float32(image.flux_scale)
+    if not np.isfinite(scale) or scale <= 0:
+        raise ValueError(f"image has no photometric calibration: flux_scale is {image.flux_scale}")
+    if scale == 1:
+        return image
+    return MaskedImage(
+        image.image * scale, image.variance * scale**2, image.mask, image.wcs, image.psf, 1.0, dict(image.metadata)
+    )
+
+
+def unusable(image: MaskedImage) -> np.ndarray:
+    """Return which pixels cannot be used: masked, without a value, or right beside saturated ones."""
+    bad = (image.mask & UNUSABLE) != 0
+    saturated = (image.mask & SAT) != 0
+    if saturated.any():
+        bad |= binary_dilation(saturated, iterations=SATURATION_GROWTH)
+    return bad | ~np.isfinite(image.image) | ~np.isfinite(image.variance) | (image.variance <= 0)
+
+
+def choose_direction(science: PsfModel, template: PsfModel) -> str:
+    """Return which image is to be convolved, ``template`` or ``science``: the one with the sharper PSF."""
+    (ny, nx), (my, mx) = science.shape, template.shape
+    return "template" if science.fwhm(nx / 2, ny / 2) >= template.fwhm(mx / 2, my / 2) else "science"
+
+
+def subtract(
+    science: MaskedImage, template: MaskedImage, x: np.ndarray, y: np.ndarray, snr: np.ndarray,
+    settings: SubtractionSettings | None = None,
+) -> MaskedImage:  # fmt: skip
+    """Subtract a template from a science image.
+
+    Parameters
+    ----------
+    science : `MaskedImage`
+        Calibrated, background-subtracted.
+    template : `MaskedImage`
+        On the science image's pixels, in nJy.
+    x, y, snr : `numpy.ndarray`, (n,)
+        Stars to match on: position and signal-to-noise ratio.
+    settings : `SubtractionSettings`, optional
+
+    Returns
+    -------
+    difference : `MaskedImage`
+        Science minus template in nJy, on the science image's flux scale; its PSF gives a transient's total flux.
+        NaN and NODATA where the template has no value. Metadata: `direction` (which image was convolved),
+        `kernel_sum`, `n_stamps`, `n_stamps_rejected`, `match_chi2`, `pixel_noise_scale`, widths of the PSFs.
+
+    Raises
+    ------
+    MeasurementFailure
+        If there are too few stars, or if the fluxes of the two images do not agree at all.
+
+    Notes
+    -----
+    The sharper image is convolved with a kernel fitted on stars (Alard & Lupton 1998), then the difference is
+    whitened (`decorrelation`), tile by tile. The variance is propagated through both, then scaled to the scatter
+    measured on blank sky, since a warped template's noise is not white.
+    """
+    settings = settings or SubtractionSettings()
+    science, template = calibrated(science), calibrated(template)
+    if science.shape != template.shape:
+        raise ValueError(f"science image {science.shape} and template {template.shape} differ in shape")
+    direction = settings.direction
+    if direction == "auto":
+        direction = choose_direction(science.psf, template.psf)
+    sharp, broad = (template, science) if direction == "template" else (science, template)
+    bad_sharp, bad_broad = unusable(sharp), unusable(broad)
+    if (bad_sharp | bad_broad).mean() > 0.98:
+        raise MeasurementFailure("science image and template have no usable pixels in common")
+    filled_sharp, filled_broad = _fill(sharp, bad_sharp, broad, bad_broad), _fill(broad, bad_broad, sharp, bad_sharp)
+    sky_sharp, sky_broad = _sky_variance(sharp, bad_sharp), _sky_variance(broad, bad_broad)
+
+    ny, nx = science.shape
+    middle = nx / 2, ny / 2
+    basis = KernelBasis.for_seeing(sharp.psf.fwhm(*middle), broad.psf.fwhm(*middle))
+    variance = np.where(bad_sharp | bad_broad, 0, sharp.variance + broad.variance).astype(np.float32)
+    suspect = ((science.mask | template.mask) & SUSPECT) != 0
+    cx = np.clip(np.asarray(x, float) + 0.5, 0, nx - 1).astype(int)
+    cy = np.clip(np.asarray(y, float) + 0.5, 0, ny - 1).astype(int)
+    fit_for = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & np.isfinite(snr) & ~suspect[cy, cx])
+    chosen = fit_for[select_stamps(x[fit_for], y[fit_for], snr[fit_for], (ny, nx), min_snr=settings.min_snr)]
+    fit = fit_kernel(
+        filled_sharp, filled_broad, variance, bad_sharp | bad_broad, x[chosen], y[chosen], basis,
+        degree=settings.kernel_degree, background_degree=settings.background_degree,
+    )  # fmt: skip
+    kernel = fit.kernel
+    if abs(kernel.total - 1) > settings.max_flux_mismatch:
+        raise MeasurementFailure(
+            f"fluxes of science image and template disagree: the matching kernel's sum is {kernel.total:.3f}, not near 1",
+            kernel_sum=kernel.total,
+        )
+
+    model = convolve(filled_sharp, kernel.kernel, basis.half)
+    residual = filled_broad - model - kernel.background_image()
+    # residual is (science - template), or minus that on the template's flux scale
+    unit = 1.0 if direction == "template" else -1.0 / kernel.total
+    spoilt = bad_broad | binary_dilation(bad_sharp, iterations=CONVOLUTION_GROWTH)
+    residual[spoilt] = 0
+    residual *= np.float32(unit)
+    image, spread = _whiten(residual, kernel.kernel, basis.half, sharp, broad, sky_sharp, sky_broad)
+    spread *= np.float32(unit**2)
+    brightness = np.maximum(model if direction == "template" else filled_broad, 0) * np.float32(abs(unit))
+    spread += (np.float32(settings.bright_star_error) * brightness) ** 2
+
+    mask = science.mask | template.mask
+    nodata = (mask & NODATA) != 0
+    mask[spoilt & ~nodata & ((mask & UNUSABLE) == 0)] |= SUSPECT
+    image[nodata] = np.nan
+    spread[nodata] = np.inf
+    blank = ~spoilt & (brightness < 0.5 * np.sqrt(np.where(nodata, 0, spread)))
+    noise_scale = blank_sky_scatter(image, spread, blank)
+    spread *= np.float32(noise_scale**2)
+    psf = _difference_psf(science.psf, kernel.kernel, direction, sky_sharp, sky_broad)
+    return MaskedImage(
+        image, spread, mask, science.wcs, psf, 1.0,
+        science.metadata | {
+            "direction": direction,
+            "kernel_sum": kernel.total,
+            "n_stamps": len(fit.positions),
+            "n_stamps_rejected": fit.n_rejected,
+            "match_chi2": float(np.median(fit.chi2)),
+            "pixel_noise_scale": noise_scale,
+            "science_fwhm_px": science.psf.fwhm(*middle),
+            "template_fwhm_px": template.psf.fwhm(*middle),
+            "difference_fwhm_px": psf.fwhm(*middle),
+            "template_noise_ratio": float(np.sqrt((sky_sharp if direction == "template" else sky_broad)
+                                                  / (sky_broad if direction == "template" else sky_sharp))),
+            "covered_fraction": float(1 - nodata.mean()),
+        },
+    )  # fmt: skip
+
+
+def blank_sky_scatter(image: np.ndarray, variance: np.ndarray, blank: np.ndarray) -> float:
+    """Return the robust scatter of pixels in units of their errors, over blank sky; 1 where there is too little."""
+    chosen = blank[::2, ::2]
+    pulls = image[::2, ::2][chosen] / np.sqrt(variance[::2, ::2][chosen])
+    pulls = pulls[np.isfinite(pulls)]
+    if len(pulls) < 500:
+        return 1.0
+    return float(1.4826 * np.median(np.abs(pulls - np.median(pulls))))
+
+
+def _fill(image: MaskedImage, bad: np.ndarray, other: MaskedImage, bad_other: np.ndarray) -> np.ndarray:
+    """Return the pixels, bad ones replaced by the other image's, or by zero where that is bad too."""
+    return np.where(bad, np.where(bad_other, np.float32(0), other.image), image.image).astype(np.float32)
+
+
+def _sky_variance(image: MaskedImage, bad: np.ndarray) -> float:
+    """Return the median variance of the usable pixels."""
+    return float(np.median(image.variance[::5, ::5][~bad[::5, ::5]]))
+
+
+def _whiten(
+    residual: np.ndarray, kernel: Callable[[float, float], np.ndarray], half: int,
+    sharp: MaskedImage, broad: MaskedImage, sky_sharp: float, sky_broad: float,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Return the whitened residual and its variance, before any change of unit."""
+    image, spread = np.empty_like(residual), np.empty_like(residual)
+    tiles = Tiles(residual.shape, WHITENING_HALF)
+    for tile in tiles:
+        match = kernel(*tile.centre)
+        phi = whitening_kernel(match, sky_sharp, sky_broad)
+        image[tile.slices] = tiles.crop(tiles.spectrum(residual, tile) * tiles.kernel_spectrum(phi), tile)
+        gain_sharp, gain_broad = (fftconvolve(match, phi) ** 2).sum(), (phi**2).sum()
+        spread[tile.slices] = gain_sharp * sharp.variance[tile.slices] + gain_broad * broad.variance[tile.slices]
+    return image, spread
+
+
+def _difference_psf(
+    science: PsfModel, kernel: Callable[[float, float], np.ndarray], direction: str, sky_sharp: float, sky_broad: float
+) -> PsfModel:
+    """Return the PSF of a transient in the difference image."""
+    ny, nx = science.shape
+    fractions = (np.arange(4) + 0.5) / 4
+    positions = np.array([(u * nx, v * ny) for v in fractions for u in fractions])
+    stamps = []
+    for x, y in positions:
+        match = kernel(x, y)
+        stamp = np.pad(science.kernel(x, y), 0 if direction == "template" else 4)
+        if direction == "science":
+            stamp = fftconvolve(stamp, match / match.sum(), mode="same")
+        stamps.append(fftconvolve(stamp, whitening_kernel(match, sky_sharp, sky_broad), mode="same"))
+    return fit_psf_model(positions, stamps, science.shape)

@@ -1,0 +1,38 @@
+"""The code location loads, quickly and without the middleware, and is valid."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_workspace_is_valid(tmp_path):
+    command = [Path(sys.executable).parent / "dagster", "definitions", "validate", "-w", ROOT / "workspace.yaml"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+        env={"PATH": "/usr/bin:/bin", "DAGSTER_HOME": str(tmp_path), "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Validation successful" in done.stdout + done.stderr
+
+
+def test_loading_imports_neither_the_middleware_nor_numba():
+    code = (
+        "import sys, proc_decam_dagster.definitions; "
+        "print([m for m in ('lsst.daf.butler', 'lsst.pipe.base', 'numba', 'sep', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_instance_configuration_is_accepted(tmp_path):
+    (tmp_path / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
+    code = "import dagster as dg; i = dg.DagsterInstance.get(); print(i.run_retries_enabled, i.telemetry_enabled)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True,
+        env={"PATH": "/usr/bin:/bin", "DAGSTER_HOME": str(tmp_path), "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stdout.split() == ["True", "False"]

@@ -1,0 +1,86 @@
+"""The sensors on an ephemeral instance: which nights they register and which runs they request."""
+
+import dagster as dg
+import pytest
+from astropy.table import Table
+
+from proc_decam_dagster.partitions import NIGHTS
+from proc_decam_dagster.resources import Survey
+from proc_decam_dagster.sensors import new_downloads
+from proc_decam_dagster.survey.exposures import file_name, write_exposures
+
+
+@pytest.fixture
+def survey(tmp_path) -> Survey:
+    """A survey of two nights with two files each, none downloaded."""
+    nights = ["20190401", "20190401", "20190402", "20190402"]
+    table = Table(
+        {
+            "obs_type": ["zero", "object"] * 2,
+            "caldat": [f"{n[:4]}-{n[4:6]}-{n[6:]}" for n in nights],
+            "md5sum": [c * 32 for c in "abcd"],
+            "archive_filename": [f"/net/archive/c4d_{i}.fits.fz" for i in range(4)],
+            "EXPNUM": [1, 2, 3, 4],
+            "night": [int(n) for n in nights],
+            "band": ["", "r", "", "r"],
+        }
+    )
+    survey = Survey(data_dir=str(tmp_path))
+    write_exposures(table, survey.exposures_file)
+    return survey
+
+
+def _download(survey: Survey, *rows: int) -> None:
+    """Leave files and the state that `download` writes when it has verified them."""
+    table = Table.read(survey.exposures_file, format="ascii.ecsv")
+    survey.images.mkdir(exist_ok=True)
+    paths = [survey.images / file_name(table[r]) for r in rows]
+    for path in paths:
+        path.write_bytes(b"raw")
+    flags = ("valid_on_disk", "valid_in_archive", "did_download", "did_check_archive", "did_check_disk")
+    state = {"path": [str(p) for p in paths], "md5sum": [str(table[r]["md5sum"]) for r in rows]}
+    Table(state | {flag: [True] * len(rows) for flag in flags}).write(
+        survey.images / "downloaded_exposures.ecsv", format="ascii.ecsv", overwrite=True
+    )
+
+
+def _tick(survey: Survey, instance: dg.DagsterInstance):
+    return new_downloads(dg.build_sensor_context(instance=instance, resources={"survey": survey}))
+
+
+def test_nothing_downloaded_is_skipped(survey):
+    assert isinstance(_tick(survey, dg.DagsterInstance.ephemeral()), dg.SkipReason)
+
+
+def test_no_exposure_table_says_what_to_do(tmp_path):
+    skipped = _tick(Survey(data_dir=str(tmp_path)), dg.DagsterInstance.ephemeral())
+    assert "materialise `exposures`" in skipped.skip_message
+
+
+def test_a_first_file_registers_its_night_and_requests_nothing(survey):
+    _download(survey, 0)
+    result = _tick(survey, dg.DagsterInstance.ephemeral())
+    (request,) = result.dynamic_partitions_requests
+    assert (request.partitions_def_name, list(request.partition_keys)) == (NIGHTS.name, ["20190401"])
+    assert not result.run_requests
+
+
+def test_a_complete_night_is_ingested_once(survey):
+    _download(survey, 0, 1, 2)
+    instance = dg.DagsterInstance.ephemeral()
+    result = _tick(survey, instance)
+    assert list(result.dynamic_partitions_requests[0].partition_keys) == ["20190401", "20190402"]
+    (request,) = result.run_requests
+    assert request.partition_key == "20190401"
+    instance.add_dynamic_partitions(NIGHTS.name, ["20190401", "20190402"])
+    again = _tick(survey, instance)
+    assert not again.dynamic_partitions_requests
+    # Dagster launches a run key once.
+    assert [r.run_key for r in again.run_requests] == [request.run_key]
+
+
+def test_a_file_that_vanished_does_not_count(survey):
+    _download(survey, 0, 1)
+    for path in survey.images.glob("*.fz"):
+        path.unlink()
+    assert isinstance(_tick(survey, dg.DagsterInstance.ephemeral()), dg.SkipReason)
