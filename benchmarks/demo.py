@@ -70,6 +70,7 @@ class Materialiser:
         self.instance = dg.DagsterInstance.get()
         self.job = build_definitions().resolve_implicit_global_asset_job_def()
         self.quanta = {"succeeded": 0, "failed": 0}
+        self.worker_rss_gb = 0.0
         self.failed_checks: list[str] = []
 
     def __call__(self, *names: str, partition: str | None = None, config: dict | None = None) -> None:
@@ -98,6 +99,8 @@ class Materialiser:
             shown.append(f"{key} {plain:.4g}" if isinstance(plain, float) else f"{key} {plain}")
             if key.endswith(("quanta_succeeded", "quanta_failed")):
                 self.quanta[key.rsplit("_", 1)[-1]] += plain
+            elif key.endswith("peak_rss_gb"):
+                self.worker_rss_gb = max(self.worker_rss_gb, plain)
         where = f"[{materialization.partition}]" if materialization.partition else ""
         print(f"   {materialization.asset_key.to_user_string()}{where}: {', '.join(shown)}", flush=True)
 
@@ -230,7 +233,6 @@ def main(arguments: list[str] | None = None) -> int:
         template_nights, science_nights = process(survey, stages, args.detectors)
     with stages("compare with the truth"):
         from proc_decam_dagster.report.truth import compare
-
         from proc_decam_dagster.repository import open_repository
 
         figures = compare(
@@ -245,6 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
         "quanta": survey.quanta,
         "seconds": stages.seconds | {"total": round(time.monotonic() - stages.start, 1)},
         "peak_rss_gb": round(memory.peak_gb, 3),
+        "worker_rss_gb": round(survey.worker_rss_gb, 3),
         **figures,
         "failed_checks": survey.failed_checks,
         "versions": versions(),

@@ -14,9 +14,16 @@ COMMANDS_OF_OBS_BASE = "lsst.obs.base"
 
 def get_cli_subcommands() -> list[click.Command]:
     """Return our commands; none beside an installed Science Pipelines stack, which has its own."""
-    if find_spec("lsst") is not None and find_spec(COMMANDS_OF_OBS_BASE) is not None:
+    if _stack_is_there():
         return []
     return [write_curated_calibrations, register_skymap, define_visits, ingest_raws]
+
+
+def _stack_is_there() -> bool:
+    try:
+        return find_spec(COMMANDS_OF_OBS_BASE) is not None
+    except ModuleNotFoundError:  # a parent package is absent
+        return False
 
 
 def _open(repo: str):
@@ -68,8 +75,12 @@ def write_curated_calibrations(repo: str, instrument: str) -> None:
 
 @click.command("register-skymap")
 @click.argument("repo")
-@click.option("-c", "--config", multiple=True, metavar="NAME=VALUE", help="name='…', kind=rings|discrete, exposures=FILE")
-@click.option("-C", "--config-file", type=click.Path(exists=True, dir_okay=False), help="YAML file of the same settings")
+@click.option(
+    "-c", "--config", multiple=True, metavar="NAME=VALUE", help="name='…', kind=rings|discrete, exposures=FILE"
+)
+@click.option(
+    "-C", "--config-file", type=click.Path(exists=True, dir_okay=False), help="YAML file of the same settings"
+)
 def register_skymap(repo: str, config: tuple[str, ...], config_file: str | None) -> None:
     """Make a skymap and set it as the survey's.
 

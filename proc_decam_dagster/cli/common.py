@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -226,12 +225,22 @@ def _can_be_mended(error: Exception) -> bool:
     return any(kind.__name__ == "ButlerUserError" for kind in type(error).__mro__)
 
 
+class _Echo(logging.Handler):
+    """Writes to whatever stderr is at the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
+
+
 def _set_level(ctx: click.Context, parameter: click.Parameter, value: str) -> None:
-    level = getattr(logging, value.upper())
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", force=True)
+    level, root = getattr(logging, value.upper()), logging.getLogger()
+    if not any(isinstance(handler, _Echo) for handler in root.handlers):
+        handler = _Echo()
+        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        root.addHandler(handler)
     # The libraries' own notices are for those who look for an error.
-    logging.getLogger().setLevel(logging.DEBUG if level == logging.DEBUG else logging.ERROR)
-    logging.getLogger("proc_decam_dagster").setLevel(max(level, logging.WARNING) if level == logging.INFO else level)
+    root.setLevel(level if level == logging.DEBUG else max(level, logging.WARNING))
+    logging.getLogger("proc_decam_dagster").setLevel(level)
     for noisy in ("urllib3", "matplotlib", "asyncio", "h5py"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

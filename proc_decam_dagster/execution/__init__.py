@@ -11,6 +11,7 @@ _HOMES = {
     "StepReport": "report",
     "PipelineReport": "report",
     "NightReport": "report",
+    "throttled": "report",
     "pipeline_path": "pipelines",
     "run_step": "step",
     "run_pipeline": "pipeline",

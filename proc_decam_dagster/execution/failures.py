@@ -6,7 +6,7 @@ LOST = "Lost"
 TIME_LIMIT = "TimeLimit"
 MISSING_INPUT = "MissingInput"
 
-TRANSIENT = frozenset({"MemoryError", "OSError", "BrokenPipeError", "ConnectionError", "TimeoutError", "EOFError", LOST})
+TRANSIENT = frozenset({"MemoryError", "OSError", "EOFError", LOST})
 """Names of exception types that are transient, they and what derives from them."""
 
 LASTING = frozenset({"FileNotFoundError", "IsADirectoryError", "NotADirectoryError", "FileExistsError"})

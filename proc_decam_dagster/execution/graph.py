@@ -135,7 +135,8 @@ def load_pipeline(path: str, step: str = "", config: Mapping[str, Any] | None = 
         label, colon, name = key.partition(":")
         if not (colon and name) or label not in whole.task_labels:
             raise SurveyError(
-                f"configuration {key!r} names no task of {file}", f"LABEL:FIELD with a label of {', '.join(whole.task_labels)}"
+                f"configuration {key!r} names no task of {file}",
+                f"LABEL:FIELD with a label of {', '.join(whole.task_labels)}",
             )
         if label in pipeline.task_labels:
             pipeline.addConfigOverride(label, name, value)
@@ -200,7 +201,8 @@ def build_graph(
         return StepGraph([])
     try:
         graph.resolve(butler.registry)
-        query = constrained(where, graph.get_all_dimensions(prerequisites=False).names, instrument=instrument, skymap=skymap)
+        dimensions = graph.get_all_dimensions(prerequisites=False).names
+        query = constrained(where, dimensions, instrument=instrument, skymap=skymap)
         builder = StepGraphBuilder(
             graph, butler, where=query, input_collections=[chain], output_run=run,
             skip_existing_in=list(skip_existing_in), failed=failed,
@@ -222,8 +224,9 @@ def build_graph(
     pruned = builder.found - running - builder.skipped - builder.failed - builder.missing.keys()
     blocked = pruned if builder.failed or missing else set()
     return StepGraph(
-        list(graph.tasks), predicted if len(predicted) else None, components, builder.skipped - running, builder.failed, blocked, missing
-    )
+        list(graph.tasks), predicted if len(predicted) else None, components, builder.skipped - running,
+        builder.failed, blocked, missing,
+    )  # fmt: skip
 
 
 def leave_out_optional(graph: "PipelineGraph", butler: "Butler", chain: str) -> None:

@@ -105,18 +105,20 @@ class GraphRun:
         KeyboardInterrupt, PoolStopped
             After everything was put in order.
         """
-        self.outputs.prepare()
         try:
+            self.outputs.prepare()
             self._schedule()
         finally:
             interrupted = self.pool.kill_busy()
             with deferred():
                 now = time.time()
                 for work in interrupted:
-                    task, data_id = self.names[work.quantum]
                     self._new.append(
-                        Attempt(task, data_id, now, 0, 0, 0, INTERRUPTED, chain=self.chain, run=self.run_name, step=self.step)
-                    )
+                        Attempt(
+                            *self.names[work.quantum], now, 0, 0, 0, INTERRUPTED, chain=self.chain, run=self.run_name,
+                            step=self.step,
+                        )
+                    )  # fmt: skip
                 self._flush()
                 left = {w.quantum for w in interrupted}
                 left |= {q for q, name in self.names.items() if name in self.outcome.failed}
@@ -126,7 +128,7 @@ class GraphRun:
         return self.outcome
 
     def _schedule(self) -> None:
-        """Start quanta as soon as what they need is there, deepest first, so that inputs are read while still cached."""
+        """Start quanta as soon as what they need is there, the deepest first: their inputs are still cached."""
         xgraph = self.graph.quantum_only_xgraph.copy()
         depth = {q: -d for d, layer in enumerate(networkx.topological_generations(xgraph)) for q in layer}
         walker = GraphWalker(xgraph)
@@ -171,8 +173,8 @@ class GraphRun:
         transient = not ok and failures.is_transient(types, message)
         attempt = Attempt(
             *name, time.time() - end.seconds, end.seconds, result.cpu_seconds if result else 0.0,
-            result.peak_mb if result else 0.0, SUCCEEDED if ok else FAILED, types[0] if types else "", message, transient,
-            self.chain, self.run_name, self.step, BACKEND,
+            result.peak_mb if result else 0.0, SUCCEEDED if ok else FAILED, types[0] if types else "", message,
+            transient, self.chain, self.run_name, self.step, BACKEND,
         )  # fmt: skip
         self._new.append(attempt)
         self.outcome.peak_mb = max(self.outcome.peak_mb, attempt.peak_memory_mb)

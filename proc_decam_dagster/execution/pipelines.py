@@ -8,18 +8,20 @@ from proc_decam_dagster.errors import SurveyError
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def packaged_folder(engine: str = "embedded") -> Path:
+def packaged_folder(below: str = "embedded") -> Path:
     """Return the folder of an engine's own pipelines: in an installed wheel, or at the top of a checkout.
 
-    The Science Pipelines engine's files lie in ``pipelines`` itself, those of other engines in a folder of their name.
+    Parameters
+    ----------
+    below : `str`, optional
+        The engine's folder within ``pipelines``; ``""`` or ``"."`` for that folder itself.
     """
-    below = "" if engine == "science-pipelines" else engine
     folders = [top / "pipelines" / below for top in (_PACKAGE, _PACKAGE.parent)]
     for folder in folders:
         if any(folder.glob("*.yaml")):
             return folder
     raise SurveyError(
-        f"no pipelines of the engine {engine!r} are installed", f"YAML files in {folders[0]}", "install the package again"
+        "this engine's pipelines are not installed", f"YAML files in {folders[0]}", "install the package again"
     )
 
 
@@ -55,7 +57,7 @@ def pipeline_path(repository, name: str | os.PathLike, pipeline_dir: str | os.Pa
             folders.append(Path(pipeline_dir).expanduser())
             if not folders[0].is_dir():
                 raise SurveyError(f"pipeline folder {pipeline_dir} does not exist", "a folder of pipeline YAML files")
-        folders.append(packaged_folder(repository.engine.name))
+        folders.append(packaged_folder(repository.engine.pipeline_folder))
         candidates = [folder / Path(path).name for folder in folders]
     else:
         candidates = [Path(path).expanduser()]

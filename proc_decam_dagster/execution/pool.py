@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
@@ -113,6 +114,11 @@ class WorkerPool:
     def free(self) -> int:
         """Number of tasks that could start at once."""
         return self.jobs - self.busy
+
+    def preload(self, modules: Iterable[str]) -> None:
+        """Have modules imported before the first fork; once workers have run it is too late, and of no use."""
+        if self._server is None:
+            self._preload += tuple(sorted(set(modules) - set(self._preload)))
 
     def submit(self, work: "Work", time_limit: float | None = None) -> None:
         """Start a task on an idle worker, or on a new one.

@@ -1,5 +1,7 @@
 """What a run came to: plain dataclasses that commands print and assets record."""
 
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -33,6 +35,19 @@ class Progress:
         bad = "".join(f", {n} {w}" for n, w in ((self.failed, "failed"), (self.blocked, "blocked")) if n)
         left = f", {self.eta_seconds:.0f} s left" if self.done < self.total else ""
         return f"{self.step} {self.task} {self.done}/{self.total}{bad}{left}"
+
+
+def throttled(write: Callable[[str], object], seconds: float = 10.0) -> Callable[[Progress], None]:
+    """Return a progress callback that writes a line at a step's first and last quantum, and now and then between."""
+    last = {"step": "", "time": 0.0}
+
+    def progress(state: Progress) -> None:
+        now = time.monotonic()
+        if state.step != last["step"] or state.done == state.total or now - last["time"] > seconds:
+            last.update(step=state.step, time=now)
+            write(str(state))
+
+    return progress
 
 
 @dataclass(frozen=True)

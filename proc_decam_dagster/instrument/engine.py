@@ -111,7 +111,9 @@ class EmbeddedEngine:
     def ingest_refcat_shards(self, butler: Butler, dataset_type: str, shards: Mapping[int, Path], run: str) -> int:
         """Ingest shards where they lie; return how many were new."""
         kind = _dataset_type(butler, dataset_type, ("htm7",), "DecamRefcat")
-        known = {r.dataId["htm7"] for r in butler.query_datasets(kind, run, limit=None, find_first=False, explain=False)}
+        known = {
+            r.dataId["htm7"] for r in butler.query_datasets(kind, run, limit=None, find_first=False, explain=False)
+        }
         new = {shard: path for shard, path in shards.items() if shard not in known}
         files = [
             FileDataset(

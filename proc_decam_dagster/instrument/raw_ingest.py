@@ -3,7 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lsst.daf.butler import Butler, CollectionType, DataCoordinate, DatasetIdGenEnum, DatasetRef, DatasetType, FileDataset
+from lsst.daf.butler import (
+    Butler,
+    CollectionType,
+    DataCoordinate,
+    DatasetIdGenEnum,
+    DatasetRef,
+    DatasetType,
+    FileDataset,
+)
 
 from proc_decam_dagster.instrument.formatters import RawFormatter
 from proc_decam_dagster.instrument.raw import scan_raw
@@ -73,7 +81,10 @@ def _file_dataset(butler: Butler, dataset_type: DatasetType, raw: RawFile, run: 
         DatasetRef(
             dataset_type,
             DataCoordinate.standardize(
-                instrument=raw.records.group["instrument"], exposure=raw.exposure, detector=detector, universe=butler.dimensions
+                instrument=raw.records.group["instrument"],
+                exposure=raw.exposure,
+                detector=detector,
+                universe=butler.dimensions,
             ),
             run=run,
             # The same file ingested again, or in another repository, is the same dataset.

@@ -26,7 +26,9 @@ def polygon(corners_deg: np.ndarray, padding_arcsec: float = 0.0) -> ConvexPolyg
     return hull(vectors)
 
 
-def detector_polygon(detector: int, ra_deg: float, dec_deg: float, padding_arcsec=POINTING_PADDING_ARCSEC) -> ConvexPolygon:
+def detector_polygon(
+    detector: int, ra_deg: float, dec_deg: float, padding_arcsec=POINTING_PADDING_ARCSEC
+) -> ConvexPolygon:
     """Return the padded outline of a detector at a pointing."""
     return polygon(detector_outline(detector, ra_deg, dec_deg), padding_arcsec)
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from lsst.daf.butler import Butler, CollectionType, DataCoordinate, DatasetRef, DatasetType
 
-from proc_decam_dagster.camera.distortion import detector_outline
 from proc_decam_dagster.camera.detectors import DETECTORS
+from proc_decam_dagster.camera.distortion import detector_outline
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.instrument.regions import polygon
 from proc_decam_dagster.pixels.skymap import SkyMap
@@ -34,7 +34,8 @@ def register_skymap(butler: Butler, skymap: SkyMap) -> bool:
     known = butler.query_dimension_records("skymap", where="skymap=name", bind={"name": skymap.name}, explain=False)
     if known and bytes(known[0].hash) != digest:
         raise SurveyError(
-            f"skymap {skymap.name!r} exists with other tracts; a skymap never changes", "the same exposures",
+            f"skymap {skymap.name!r} exists with other tracts; a skymap never changes",
+            "the same exposures",
             "give the new one another name with `--name`",
         )
     dataset_type = DatasetType(datasets.SKYMAP, ("skymap",), STORAGE_CLASS, universe=butler.dimensions)
@@ -71,7 +72,10 @@ def cover(butler: Butler, name: str, pointings: Sequence[tuple[float, float]]) -
     if skymap is None or not pointings:
         return 0
     present = {
-        r.id for r in butler.query_dimension_records("tract", where="skymap=name", bind={"name": name}, limit=None, explain=False)
+        r.id
+        for r in butler.query_dimension_records(
+            "tract", where="skymap=name", bind={"name": name}, limit=None, explain=False
+        )
     }
     if len(present) == len(skymap.tracts):
         return 0

@@ -31,11 +31,16 @@ def define_visits(butler: Butler, exposures: Iterable[int], instrument: str) -> 
     where = f"instrument='{instrument}' AND {{}} IN (wanted)"
     records = [
         r
-        for r in butler.query_dimension_records("exposure", where=where.format("exposure"), bind=wanted, limit=None, explain=False)
+        for r in butler.query_dimension_records(
+            "exposure", where=where.format("exposure"), bind=wanted, limit=None, explain=False
+        )
         if r.observation_type == SCIENCE
     ]
     defined = {
-        r.id for r in butler.query_dimension_records("visit", where=where.format("visit"), bind=wanted, limit=None, explain=False)
+        r.id
+        for r in butler.query_dimension_records(
+            "visit", where=where.format("visit"), bind=wanted, limit=None, explain=False
+        )
     }
     lost = [r.id for r in records if r.tracking_ra is None or r.tracking_dec is None]
     if lost:
@@ -56,12 +61,15 @@ def define_visits(butler: Butler, exposures: Iterable[int], instrument: str) -> 
         definitions.append({"instrument": instrument, "exposure": r.id, "visit": r.id})
         memberships.append({"instrument": instrument, "visit_system": ONE_TO_ONE, "visit": r.id})
         regions += [
-            {"instrument": instrument, "visit": r.id, "detector": d, "region": outline} for d, outline in detectors.items()
+            {"instrument": instrument, "visit": r.id, "detector": d, "region": outline}
+            for d, outline in detectors.items()
         ]
     if new:
         registry = butler.registry
         with butler.transaction():
-            registry.syncDimensionData("visit_system", {"instrument": instrument, "id": ONE_TO_ONE, "name": "one-to-one"})
+            registry.syncDimensionData(
+                "visit_system", {"instrument": instrument, "id": ONE_TO_ONE, "name": "one-to-one"}
+            )
             registry.insertDimensionData("visit", *visits)
             registry.insertDimensionData("visit_definition", *definitions)
             registry.insertDimensionData("visit_system_membership", *memberships)

@@ -8,7 +8,7 @@ from scipy.ndimage import binary_dilation
 from scipy.signal import fftconvolve
 
 from proc_decam_dagster.pixels.decorrelation import HALF as WHITENING_HALF
-from proc_decam_dagster.pixels.decorrelation import whitening_kernel
+from proc_decam_dagster.pixels.decorrelation import kernel_transform, noise_gains, resampled_power, whitening_kernel
 from proc_decam_dagster.pixels.failure import MeasurementFailure
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.kernel_basis import KernelBasis
@@ -40,6 +40,8 @@ class SubtractionSettings:
         Largest departure of the kernel's sum from 1: beyond it a photometric calibration is wrong.
     direction : `str`
         ``auto`` convolves the sharper image; ``template`` and ``science`` force which.
+    template_resamplings : `int`
+        How often the template's pixels were resampled: onto its patch, and onto the science image.
     """
 
     kernel_degree: int = 2
@@ -48,6 +50,27 @@ class SubtractionSettings:
     bright_star_error: float = BRIGHT_STAR_ERROR
     max_flux_mismatch: float = 0.3
     direction: str = "auto"
+    template_resamplings: int = 2
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Sky noise of the sharp and the broad image: variance a pixel, and its power by frequency relative to that."""
+
+    sharp: float
+    broad: float
+    sharp_shape: np.ndarray
+    broad_shape: np.ndarray
+
+    def whitening(self, kernel: np.ndarray) -> np.ndarray:
+        """Return the kernel that whitens ``sharp ⊗ kernel - broad``."""
+        return whitening_kernel(kernel, self.sharp * self.sharp_shape, self.broad * self.broad_shape)
+
+
+def basis_noise(basis: KernelBasis, shape: np.ndarray) -> np.ndarray:
+    """Return the covariance, per unit variance, of an image's noise convolved with each basis image, (n, n)."""
+    spectra = np.array([kernel_transform(image) for image in basis.images]).reshape(len(basis), -1)
+    return np.real((spectra * shape.ravel()) @ spectra.conj().T) / shape.size
 
 
 def calibrated(image: MaskedImage) -> MaskedImage:
@@ -123,7 +146,9 @@ def subtract(
     if (bad_sharp | bad_broad).mean() > 0.98:
         raise MeasurementFailure("science image and template have no usable pixels in common")
     filled_sharp, filled_broad = _fill(sharp, bad_sharp, broad, bad_broad), _fill(broad, bad_broad, sharp, bad_sharp)
-    sky_sharp, sky_broad = _sky_variance(sharp, bad_sharp), _sky_variance(broad, bad_broad)
+    shape_template, shape_science = resampled_power(settings.template_resamplings), resampled_power(0)
+    shapes = (shape_template, shape_science) if direction == "template" else (shape_science, shape_template)
+    noise = Noise(_sky_variance(sharp, bad_sharp), _sky_variance(broad, bad_broad), *shapes)
 
     ny, nx = science.shape
     middle = nx / 2, ny / 2
@@ -137,6 +162,7 @@ def subtract(
     fit = fit_kernel(
         filled_sharp, filled_broad, variance, bad_sharp | bad_broad, x[chosen], y[chosen], basis,
         degree=settings.kernel_degree, background_degree=settings.background_degree,
+        sharp_variance=sharp.variance, noise_gram=basis_noise(basis, noise.sharp_shape),
     )  # fmt: skip
     kernel = fit.kernel
     if abs(kernel.total - 1) > settings.max_flux_mismatch:
@@ -152,7 +178,7 @@ def subtract(
     spoilt = bad_broad | binary_dilation(bad_sharp, iterations=CONVOLUTION_GROWTH)
     residual[spoilt] = 0
     residual *= np.float32(unit)
-    image, spread = _whiten(residual, kernel.kernel, basis.half, sharp, broad, sky_sharp, sky_broad)
+    image, spread = _whiten(residual, kernel.kernel, basis.half, sharp, broad, noise)
     spread *= np.float32(unit**2)
     brightness = np.maximum(model if direction == "template" else filled_broad, 0) * np.float32(abs(unit))
     spread += (np.float32(settings.bright_star_error) * brightness) ** 2
@@ -165,7 +191,7 @@ def subtract(
     blank = ~spoilt & (brightness < 0.5 * np.sqrt(np.where(nodata, 0, spread)))
     noise_scale = blank_sky_scatter(image, spread, blank)
     spread *= np.float32(noise_scale**2)
-    psf = _difference_psf(science.psf, kernel.kernel, direction, sky_sharp, sky_broad)
+    psf = _difference_psf(science.psf, kernel.kernel, direction, noise)
     return MaskedImage(
         image, spread, mask, science.wcs, psf, 1.0,
         science.metadata | {
@@ -178,8 +204,7 @@ def subtract(
             "science_fwhm_px": science.psf.fwhm(*middle),
             "template_fwhm_px": template.psf.fwhm(*middle),
             "difference_fwhm_px": psf.fwhm(*middle),
-            "template_noise_ratio": float(np.sqrt((sky_sharp if direction == "template" else sky_broad)
-                                                  / (sky_broad if direction == "template" else sky_sharp))),
+            "template_noise_ratio": float(np.sqrt(noise.sharp / noise.broad) ** (1 if direction == "template" else -1)),
             "covered_fraction": float(1 - nodata.mean()),
         },
     )  # fmt: skip
@@ -207,22 +232,22 @@ def _sky_variance(image: MaskedImage, bad: np.ndarray) -> float:
 
 def _whiten(
     residual: np.ndarray, kernel: Callable[[float, float], np.ndarray], half: int,
-    sharp: MaskedImage, broad: MaskedImage, sky_sharp: float, sky_broad: float,
+    sharp: MaskedImage, broad: MaskedImage, noise: Noise,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Return the whitened residual and its variance, before any change of unit."""
     image, spread = np.empty_like(residual), np.empty_like(residual)
     tiles = Tiles(residual.shape, WHITENING_HALF)
     for tile in tiles:
         match = kernel(*tile.centre)
-        phi = whitening_kernel(match, sky_sharp, sky_broad)
+        phi = noise.whitening(match)
         image[tile.slices] = tiles.crop(tiles.spectrum(residual, tile) * tiles.kernel_spectrum(phi), tile)
-        gain_sharp, gain_broad = (fftconvolve(match, phi) ** 2).sum(), (phi**2).sum()
+        gain_sharp, gain_broad = noise_gains(match, phi, noise.sharp_shape, noise.broad_shape)
         spread[tile.slices] = gain_sharp * sharp.variance[tile.slices] + gain_broad * broad.variance[tile.slices]
     return image, spread
 
 
 def _difference_psf(
-    science: PsfModel, kernel: Callable[[float, float], np.ndarray], direction: str, sky_sharp: float, sky_broad: float
+    science: PsfModel, kernel: Callable[[float, float], np.ndarray], direction: str, noise: Noise
 ) -> PsfModel:
     """Return the PSF of a transient in the difference image."""
     ny, nx = science.shape
@@ -234,5 +259,5 @@ def _difference_psf(
         stamp = np.pad(science.kernel(x, y), 0 if direction == "template" else 4)
         if direction == "science":
             stamp = fftconvolve(stamp, match / match.sum(), mode="same")
-        stamps.append(fftconvolve(stamp, whitening_kernel(match, sky_sharp, sky_broad), mode="same"))
+        stamps.append(fftconvolve(stamp, noise.whitening(match), mode="same"))
     return fit_psf_model(positions, stamps, science.shape)

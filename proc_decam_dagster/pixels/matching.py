@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import eigh
 from scipy.spatial import cKDTree
 
 from proc_decam_dagster.pixels.failure import MeasurementFailure
@@ -15,6 +15,8 @@ STAMP_HALF = 14
 RELATIVE_FLOOR = 0.005
 """Relative error of a star's model, in the weights: otherwise the few brightest stars rule the fit."""
 RIDGE = 1e-9
+MOST_NOISE = 0.5
+"""Largest part of any combination of parameters that is taken out of the normal equations as noise."""
 
 
 @dataclass
@@ -79,7 +81,8 @@ def _degree_for(n: int, wanted: int) -> int:
 
 def fit_kernel(
     sharp: np.ndarray, broad: np.ndarray, variance: np.ndarray, bad: np.ndarray, x: np.ndarray, y: np.ndarray,
-    basis: KernelBasis, *, degree: int = 2, background_degree: int = 1, n_sigma: float = 3.0, min_stamps: int = 3,
+    basis: KernelBasis, *, sharp_variance: np.ndarray, noise_gram: np.ndarray, degree: int = 2,
+    background_degree: int = 1, n_sigma: float = 3.0, min_stamps: int = 3,
 ) -> KernelFit:  # fmt: skip
     """Fit K and a background so that ``sharp ⊗ K + background = broad`` on stamps.
 
@@ -93,6 +96,10 @@ def fit_kernel(
     x, y : `numpy.ndarray`
         Centres of the stamps.
     basis : `KernelBasis`
+    sharp_variance : `numpy.ndarray`, (ny, nx)
+        Variance of the sharp image alone.
+    noise_gram : `numpy.ndarray`, (n_basis, n_basis)
+        Covariance of white noise of unit variance, resampled as the sharp image was, convolved with the basis images.
     degree, background_degree : `int`
         Of the variation over the image; the kernel's falls when there are few stamps.
     n_sigma : `float`
@@ -103,6 +110,11 @@ def fit_kernel(
     ------
     MeasurementFailure
         If fewer than ``min_stamps`` stamps are usable.
+
+    Notes
+    -----
+    The convolved image is noisy itself. In plain least squares its noise adds to the normal matrix, which draws the
+    kernel's sum below 1 and makes it smoother than it should be; the expected part is taken out.
     """
     ny, nx = broad.shape
     reach = STAMP_HALF + basis.half
@@ -123,7 +135,8 @@ def fit_kernel(
         design = np.concatenate([blocks.reshape(len(basis), -1), np.ones((1, weight.size))])
         data = np.where(good, broad[inner], 0).ravel()
         weighted = design * weight
-        normal.append((weighted @ design.T, weighted @ data, weight @ data**2, int(np.count_nonzero(weight))))
+        seen = np.where(good, sharp_variance[inner], 0).ravel() @ weight
+        normal.append((weighted @ design.T, weighted @ data, seen, weight @ data**2, int(np.count_nonzero(weight))))
         centres.append((cx, cy))
     if len(normal) < min_stamps:
         raise MeasurementFailure(
@@ -135,19 +148,17 @@ def fit_kernel(
     u, v = 2 * positions[:, 0] / nx - 1, 2 * positions[:, 1] / ny - 1
     kernel_terms = monomials(u, v, degree).T
     background_terms = monomials(u, v, background_degree if len(normal) >= 6 else 0).T
-    expanded = [
-        _expand(m[0], m[1], f, g) for m, f, g in zip(normal, kernel_terms, background_terms)
-    ]
+    projections = [_projection(len(basis), f, g) for f, g in zip(kernel_terms, background_terms)]
+    noise = np.pad(noise_gram, (0, 1))
+    expanded = [(p.T @ m[0] @ p, m[1] @ p, p.T @ (m[2] * noise) @ p) for m, p in zip(normal, projections)]
     keep = np.ones(len(normal), bool)
     for _ in range(6):
         matrix = sum(e[0] for e, k in zip(expanded, keep) if k)
         vector = sum(e[1] for e, k in zip(expanded, keep) if k)
-        # scaled to unit diagonal, so that the ridge means the same for every parameter
-        scale = 1 / np.sqrt(np.maximum(matrix.diagonal(), 1e-30))
-        scaled = matrix * scale[:, None] * scale[None]
-        solution = scale * cho_solve(cho_factor(scaled + RIDGE * len(scaled) * np.eye(len(scaled))), vector * scale)
+        solution = _solve(matrix, vector, sum(e[2] for e, k in zip(expanded, keep) if k))
         chi2 = np.array([
-            (m[2] - 2 * solution @ e[1] + solution @ e[0] @ solution) / max(m[3], 1) for m, e in zip(normal, expanded)
+            (m[3] - 2 * local @ m[1] + local @ m[0] @ local) / max(m[4], 1)
+            for m, local in ((m, p @ solution) for m, p in zip(normal, projections))
         ])  # fmt: skip
         middle = np.median(chi2[keep])
         spread = 1.4826 * np.median(np.abs(chi2[keep] - middle))
@@ -163,17 +174,33 @@ def fit_kernel(
     return KernelFit(kernel, positions[keep], chi2[keep], int((~keep).sum()))
 
 
-def _expand(matrix: np.ndarray, vector: np.ndarray, f: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a stamp's normal equations in the spatial coefficients, from those in the local ones.
+def _solve(matrix: np.ndarray, vector: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Return the solution of normal equations whose matrix contains noise of known expectation.
 
-    Local parameters: kernel sum, zero-sum basis images, background; ``f`` and ``g`` are the spatial terms there.
+    In the combinations of parameters in which both are diagonal, the noise is taken out; where there is hardly more
+    than noise, only a part of it, so that no combination is left without a restoring force.
     """
-    n = len(matrix) - 2
-    project = np.zeros((len(matrix), 1 + len(f) * n + len(g)))
+    # scaled to unit diagonal, so that the ridge means the same for every parameter
+    scale = 1 / np.sqrt(np.maximum(matrix.diagonal(), 1e-30))
+    ridge = RIDGE * len(matrix) * np.eye(len(matrix))
+    signal, vectors = eigh(
+        matrix * scale[:, None] * scale + ridge, noise * scale[:, None] * scale + ridge
+    )
+    signal = np.maximum(signal - 1, (1 - MOST_NOISE) * signal)
+    return scale * (vectors @ ((vectors.T @ (vector * scale)) / signal))
+
+
+def _projection(n_basis: int, f: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """Return the matrix from spatial coefficients to a stamp's own: kernel sum, zero-sum basis images, background.
+
+    ``f`` and ``g`` are the terms of the kernel's and of the background's polynomial there.
+    """
+    n = n_basis - 1
+    project = np.zeros((n_basis + 1, 1 + len(f) * n + len(g)))
     project[0, 0] = 1
     project[1:-1, 1 : 1 + len(f) * n] = np.kron(f, np.eye(n))
     project[-1, 1 + len(f) * n :] = g
-    return project.T @ matrix @ project, vector @ project
+    return project
 
 
 def _grown(bad: np.ndarray, by: int) -> np.ndarray:

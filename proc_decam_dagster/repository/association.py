@@ -29,7 +29,9 @@ def associate(
     butler = repo.butler(writeable=True)
     for name in collections:
         if not butler.collections.query(name):
-            raise SurveyError(f"collection {name} does not exist", fix=f"`butler query-collections {repo.root}` lists all")
+            raise SurveyError(
+                f"collection {name} does not exist", fix=f"`butler query-collections {repo.root}` lists all"
+            )
     refs: list[Any] = []
     for name in dataset_types:
         if not list(butler.registry.queryDatasetTypes(name)):
@@ -89,14 +91,16 @@ def associate_coadd_inputs(
             chain = chain_name("drp", night)
             if not butler.collections.query(chain):
                 raise SurveyError(
-                    f"night {night} has no collection {chain}", fix=f"run `proc-decam pipeline {repo.root} drp {night}` first"
+                    f"night {night} has no collection {chain}",
+                    fix=f"run `proc-decam pipeline {repo.root} drp {night}` first",
                 )
             for name in types:
                 wanted[name] += _query(butler, name, [chain], where or "", skymap)
         if not wanted[types[0]]:
             raise SurveyError(
                 f"nights {', '.join(nights)} have no {types[0]}" + (f" where {where}" if where else ""),
-                "warps made by step3a of drp", f"run `proc-decam pipeline {repo.root} drp NIGHT --steps 3a` for each first",
+                "warps made by step3a of drp",
+                f"run `proc-decam pipeline {repo.root} drp NIGHT --steps 3a` for each first",
             )
         _register_tagged(butler, tag)
         current = {ref for t in butler.collections.get_info(tag, include_summary=True).dataset_types or ()

@@ -97,7 +97,8 @@ def certify_calibrations(
     butler = repo.butler(writeable=True)
     if not butler.collections.query(chain):
         raise SurveyError(
-            f"night {night} has no collection {chain}", fix=f"run `proc-decam pipeline {repo.root} {row.name} {night}` first"
+            f"night {night} has no collection {chain}",
+            fix=f"run `proc-decam pipeline {repo.root} {row.name} {night}` first",
         )
     with repo.lock(collection, wait_seconds=60):
         if frames is None:
@@ -118,9 +119,7 @@ def certify_calibrations(
     return report
 
 
-def decertify(
-    repo: Repository, collection: str, dataset: str, *, begin: str = ALL_BEGIN, end: str = ALL_END
-) -> None:
+def decertify(repo: Repository, collection: str, dataset: str, *, begin: str = ALL_BEGIN, end: str = ALL_END) -> None:
     """Take back every certification of a dataset type in a CALIBRATION collection, by default from 1970 to 2100.
 
     Raises
@@ -130,12 +129,16 @@ def decertify(
     """
     butler = repo.butler(writeable=True)
     if not butler.collections.query(collection):
-        raise SurveyError(f"collection {collection} does not exist", fix=f"`butler query-collections {repo.root}` lists all")
+        raise SurveyError(
+            f"collection {collection} does not exist", fix=f"`butler query-collections {repo.root}` lists all"
+        )
     kind = butler.collections.get_info(collection).type
     if kind is not CollectionType.CALIBRATION:
         raise SurveyError(f"collection {collection} is a {kind.name}", "a CALIBRATION collection")
     if not list(butler.registry.queryDatasetTypes(dataset)):
-        raise SurveyError(f"dataset type {dataset} does not exist", fix=f"`butler query-dataset-types {repo.root}` lists all")
+        raise SurveyError(
+            f"dataset type {dataset} does not exist", fix=f"`butler query-dataset-types {repo.root}` lists all"
+        )
     with repo.lock(collection, wait_seconds=60):
         butler.registry.decertify(collection, dataset, timespan(begin, end))
 
@@ -160,7 +163,9 @@ def count_frames(butler: Any, chain: str, dataset: str, raws: str) -> Counter[tu
     """
     metadata = f"{ISR_TASK[dataset]}_metadata"
     name, collection = (metadata, chain) if list(butler.registry.queryDatasetTypes(metadata)) else (datasets.RAW, raws)
-    by_filter = "physical_filter" in butler.get_dataset_type(dataset).dimensions if _is_registered(butler, dataset) else False
+    by_filter = (
+        "physical_filter" in butler.get_dataset_type(dataset).dimensions if _is_registered(butler, dataset) else False
+    )
     found = butler.query_datasets(
         name, [collection], limit=None, explain=False, with_dimension_records=True, where=f"instrument='{INSTRUMENT}'"
     )

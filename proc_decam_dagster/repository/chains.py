@@ -8,7 +8,8 @@ from lsst.daf.butler import CollectionType
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.survey import collections as names
-from proc_decam_dagster.survey.proc_types import ProcType, proc_type as proc_type_row
+from proc_decam_dagster.survey.proc_types import ProcType
+from proc_decam_dagster.survey.proc_types import proc_type as proc_type_row
 
 WAIT_SECONDS = 60.0
 _STAMP = re.compile(r"/(\d{8}T\d{6}Z)$")

@@ -65,9 +65,7 @@ def create_repository(
         butler = repository.butler(writeable=True)
         made_with.register_instrument(butler)
         made_with.write_curated_calibrations(butler)
-        repository.update_settings(
-            survey=repository.root.name, created=datetime.now(UTC).isoformat(timespec="seconds")
-        )
+        repository.update_settings(survey=repository.root.name, created=datetime.now(UTC).isoformat(timespec="seconds"))
         register_skymap(repository, made_with.rings_skymap(), fits=False)
         if exposures is not None:
             add_discrete_skymap(repository, exposures)

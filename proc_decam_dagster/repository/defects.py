@@ -184,4 +184,6 @@ def _require(folder: Path, detectors: list[int]) -> None:
     missing = [name for name in missing if not (folder / name).is_file()]
     if missing:
         shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-        raise SurveyError(f"{folder} lacks {len(missing)} masks: {shown}", f"one a detector for {len(detectors)} detectors", fix)
+        raise SurveyError(
+            f"{folder} lacks {len(missing)} masks: {shown}", f"one a detector for {len(detectors)} detectors", fix
+        )

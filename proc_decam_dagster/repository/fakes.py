@@ -80,7 +80,8 @@ def read_fakes(path: str | os.PathLike) -> Table:
     missing = [c for c in COLUMNS if c not in names]
     if missing:
         raise SurveyError(
-            f"fakes table {path} has no column {', '.join(missing)}", f"the columns {', '.join(COLUMNS)}",
+            f"fakes table {path} has no column {', '.join(missing)}",
+            f"the columns {', '.join(COLUMNS)}",
             "add it: every fake belongs to one exposure and band",
         )
     table = Table()
@@ -119,4 +120,6 @@ def _check_values(table: Table, path: Path) -> None:
     known = {f.band for f in FILTERS.values()}
     unknown = sorted(set(np.asarray(table["band"]).tolist()) - known)
     if unknown:
-        raise SurveyError(f"fakes table {path}: band {', '.join(unknown)} is unknown", f"one of {', '.join(sorted(known))}")
+        raise SurveyError(
+            f"fakes table {path}: band {', '.join(unknown)} is unknown", f"one of {', '.join(sorted(known))}"
+        )

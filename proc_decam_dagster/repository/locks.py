@@ -67,7 +67,9 @@ def file_lock(
         os.close(descriptor)  # closing frees the lock
 
 
-def _acquire(descriptor: int, path: Path, name: str, wait_seconds: float, on_wait: Callable[[str], None] | None) -> None:
+def _acquire(
+    descriptor: int, path: Path, name: str, wait_seconds: float, on_wait: Callable[[str], None] | None
+) -> None:
     deadline = time.monotonic() + wait_seconds
     told = False
     while True:

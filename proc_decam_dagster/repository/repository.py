@@ -120,7 +120,8 @@ class Repository:
         table = self.exposures()
         if table is None:
             raise SurveyError(
-                f"{self.root} knows no exposures yet", fix=f"`proc-decam night {self.root} EXPOSURES_FILE …` reads a table"
+                f"{self.root} knows no exposures yet",
+                fix=f"`proc-decam night {self.root} EXPOSURES_FILE …` reads a table",
             )
         return table
 
@@ -156,7 +157,8 @@ def open_repository(root: str | os.PathLike) -> Repository:
     repository = Repository(root)
     if not Butler.has_repo_config(str(repository.root)):
         raise SurveyError(
-            f"{repository.root} is no Butler repository", "a folder with a butler.yaml",
+            f"{repository.root} is no Butler repository",
+            "a folder with a butler.yaml",
             f"`proc-decam create {repository.root}` makes one",
         )
     _ = repository.engine

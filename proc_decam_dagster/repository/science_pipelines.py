@@ -24,7 +24,8 @@ def _stack(module: str) -> Any:
     except ImportError as error:
         raise SurveyError(
             f"the engine science-pipelines needs {module}, which cannot be imported ({error})",
-            "an LSST Science Pipelines stack", "`source loadLSST.sh && setup lsst_distrib`, or use the engine embedded",
+            "an LSST Science Pipelines stack",
+            "`source loadLSST.sh && setup lsst_distrib`, or use the engine embedded",
         ) from None
 
 

@@ -23,11 +23,14 @@ def add_discrete_skymap(repo: Repository, exposures: Table, name: str = DISCRETE
     _, pointings = science_pointings(exposures)
     if not pointings:
         raise SurveyError(
-            "the exposure table has no science exposures with coordinates", "rows of obs_type object with RA(deg), DEC(deg)"
+            "the exposure table has no science exposures with coordinates",
+            "rows of obs_type object with RA(deg), DEC(deg)",
         )
     known = repo.engine.find_skymap(repo.butler(), name)
-    if known is not None and known.kind == DISCRETE and not any(
-        repo.engine.outside_skymap(repo.butler(), name, sorted(set(pointings)))
+    if (
+        known is not None
+        and known.kind == DISCRETE
+        and not any(repo.engine.outside_skymap(repo.butler(), name, sorted(set(pointings))))
     ):
         repo.update_settings(skymap=name, skymap_fits=True)
         return name
@@ -78,7 +81,8 @@ def science_pointings(exposures: Table) -> tuple[list[int], list[tuple[float, fl
     missing = [c for c in ("RA(deg)", "DEC(deg)") if c not in exposures.colnames]
     if missing:
         raise SurveyError(
-            f"the exposure table has no column {', '.join(missing)}", "RA(deg) and DEC(deg)",
+            f"the exposure table has no column {', '.join(missing)}",
+            "RA(deg) and DEC(deg)",
             "write it again with `proc-decam exposures`",
         )
     ra, dec = (np.ma.filled(np.ma.asarray(exposures[c], float), np.nan) for c in ("RA(deg)", "DEC(deg)"))

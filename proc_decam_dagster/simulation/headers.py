@@ -6,9 +6,9 @@ from proc_decam_dagster.camera.detectors import Detector
 from proc_decam_dagster.camera.geometry import RAW_SHAPE, TRIMMED_SHAPE, Box
 from proc_decam_dagster.simulation.plan import OBSERVATORY, Exposure, horizontal, local_sidereal_time
 
-GUIDE_AND_FOCUS = {"FS4": 63, "FS3": 64, "GS2": 65, "GS1": 66, "GN1": 67, "GN2": 68, "FN4": 69, "FN3": 70}
-"""The eight smaller CCDs that a raw file holds beside the science CCDs, and their CCDNUM."""
-GUIDE_SHAPE = (2098, 2160)
+FOCUS = {"FS4": 63, "FS3": 64, "FN4": 69, "FN3": 70, "FS2": 71, "FS1": 72, "FN1": 73, "FN2": 74}
+"""The eight smaller CCDs that a raw file holds beside the science CCDs, and their number in the focal plane."""
+FOCUS_SHAPE = (2098, 2160)
 CODES = {"zero": "zri", "dome flat": "fri", "object": "ori"}
 """The three letters in the archive's file names: kind, `r`aw, `i`mage."""
 
@@ -215,11 +215,11 @@ def extension(detector: Detector, wcs_cards: dict[str, object]) -> list[tuple[st
     return cards + [("VALIDA", True, "Amp A is valid"), ("VALIDB", True, "Amp B is valid")]
 
 
-def guide_extension(name: str) -> list[tuple[str, object, str]]:
-    """Return the cards of a guide or focus CCD's extension."""
+def focus_extension(name: str) -> list[tuple[str, object, str]]:
+    """Return the cards of a focus CCD's extension."""
     return [
         ("BUNIT", "adu", "Brightness units for pixel array"),
         ("DETECTOR", f"{name}-SIM", "Detector identifier"),
-        ("CCDNUM", GUIDE_AND_FOCUS[name], "CCD number"),
+        ("CCDNUM", FOCUS[name], "CCD number"),
         ("DETPOS", name, "Detector position in the focal plane"),
     ]

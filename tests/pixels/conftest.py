@@ -48,9 +48,8 @@ def add_stars(image, x, y, flux, fwhm, size=61, **kwargs) -> None:
 
 
 def psf_model(shape, fwhm, size=31, **kwargs) -> PsfModel:
-    """Return a constant Moffat PSF model."""
-    stamp = moffat(size, fwhm, **kwargs)
-    return PsfModel((stamp / stamp.sum())[None], 0, shape)
+    """Return a constant Moffat PSF model; its sum is the light within the stamp."""
+    return PsfModel(moffat(size, fwhm, **kwargs)[None], 0, shape)
 
 
 def star_field(shape, n, seed=0, faint=2e3, bright=3e5, centre=CENTRE, margin=1.1):

@@ -62,9 +62,18 @@ def test_noise_and_flux(sky, field, template_maker, science_fwhm, template_fwhm)
     """Pixel and PSF-flux pulls are 1, transients keep their flux, whichever image is the sharper one."""
     wcs = sky.tan_wcs(SHAPE, rotation=91.0, flip=False)
     rng = np.random.default_rng(5)
-    x, y = (a.ravel() + rng.uniform(-30, 30, 16) for a in np.meshgrid(np.arange(85, 560, 140), np.arange(85, 530, 130)))
+    # apart from the stars matched on, and from one another
+    star_x, star_y, snr = stars_on(wcs, field)
+    x, y = rng.uniform(40, 520, (2, 4000))
+    apart = np.hypot(x[:, None] - star_x[snr > 20], y[:, None] - star_y[snr > 20]).min(1) > 22
+    chosen = []
+    for i in np.flatnonzero(apart):
+        if all(np.hypot(x[i] - x[k], y[i] - y[k]) > 60 for k in chosen):
+            chosen.append(i)
+    x, y = x[chosen], y[chosen]
+    assert len(x) > 8
     sky_position = wcs.all_pix2world(x, y, 0)
-    flux = np.full(16, 4e5)
+    flux = np.full(len(x), 3e5)
     science = science_image(sky, field, wcs, science_fwhm, (*sky_position, flux))
     template = template_maker(wcs, template_fwhm)
     difference = subtract(science, template, *stars_on(wcs, field))

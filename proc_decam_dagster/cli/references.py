@@ -1,0 +1,127 @@
+"""Commands that ingest what a survey is reduced with: defects, reference catalogues, synthetic sources."""
+
+from pathlib import Path
+
+import click
+
+from proc_decam_dagster.cli import show
+from proc_decam_dagster.cli.common import Many, command, repo_argument
+
+CATALOGUES = ("ps1", "gaia_dr3", "gaia_dr2")
+
+
+@command("defects", example="proc-decam defects ./repo ./data/bpm")
+@repo_argument
+@click.argument("bpm_path", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--calib-collection", default="DECam/calib_bpm", show_default=True, help="Where they are certified.")
+@click.option("--run-prefix", default="DECam/calib_bpm", show_default=True, help="Start of the names of their RUNs.")
+@click.option("--bad-dataset", default="defects", show_default=True, help="Dataset type of bad pixels.")
+@click.option("--suspect-dataset", default="suspectMask", show_default=True, help="Dataset type of suspect pixels.")
+@click.option("--detectors", cls=Many, split=True, accepts=str.isdigit, metavar="N …", help="Only these.  [default: all]")
+@click.option(
+    "--bpm-url", envvar="PROC_DECAM_BPM_URL", default="",
+    help="Site that masks are fetched from if BPM_PATH has none.  [default: the survey team's]",
+)  # fmt: skip
+def defects(
+    repo, bpm_path, calib_collection, run_prefix, bad_dataset, suspect_dataset, detectors, bpm_url
+) -> None:  # fmt: skip
+    """Ingest bad-pixel masks as defects, certified from 1970 to 2100.
+
+    BPM_PATH holds the masks of the Community Pipeline (cp/) and of DES (des/); if it has neither, they are fetched.
+    """
+    from proc_decam_dagster.archive import fetch_masks
+    from proc_decam_dagster.archive.masks import FAMILIES
+    from proc_decam_dagster.repository import ingest_defects, open_repository
+
+    repository = open_repository(repo)
+    if not any((bpm_path / family).is_dir() for family in FAMILIES):
+        with show.Progress("masks") as progress:
+            fetch_masks(bpm_path, bpm_url or None, progress=progress.files)
+    report = ingest_defects(
+        repository, bpm_path, detectors=[int(d) for d in detectors] or None, calib_collection=calib_collection,
+        run_prefix=run_prefix, bad_dataset=bad_dataset, suspect_dataset=suspect_dataset,
+    )  # fmt: skip
+    show.table(
+        ("dataset", "detectors", "pixels", "boxes"),
+        [
+            (bad_dataset, report.detectors, report.bad_pixels, report.bad_boxes),
+            (suspect_dataset, report.detectors, report.suspect_pixels, report.suspect_boxes),
+        ],
+    )
+    click.echo(f"certified into {calib_collection}")
+
+
+@command(
+    "refcats",
+    example="proc-decam refcats ./repo ./data/exposures.ecsv\n"
+    "proc-decam refcats ./repo ./data/exposures.ecsv --shards /somewhere/refcats",
+)
+@repo_argument
+@click.argument("exposures_file", metavar="EXPOSURES", type=click.Path(path_type=Path))
+@click.option(
+    "--shards", type=click.Path(path_type=Path, file_okay=False),
+    help="Use the shards in this folder (<catalogue>/<htm7 id>.fits) rather than fetch any.",
+)  # fmt: skip
+@click.option(
+    "--refcat-url", envvar="PROC_DECAM_REFCAT_URL", default="", help="Site of the shards.  [default: the survey team's]"
+)
+@click.option(
+    "--directory", type=click.Path(path_type=Path), help="Where fetched shards go.  [default: refcats beside the table]"
+)
+@click.option(
+    "--catalogues", cls=Many, split=True, accepts=lambda word: word in CATALOGUES, metavar="NAME …",
+    help="Some of ps1, gaia_dr3, gaia_dr2.  [default: all that there are]",
+)  # fmt: skip
+def refcats(repo, exposures_file, shards, refcat_url, directory, catalogues) -> None:
+    """Fetch and ingest the footprint's reference catalogues, chained as `refcats`."""
+    from proc_decam_dagster.archive import fetch_refcats, given_shards
+    from proc_decam_dagster.survey.datasets import REFCATS
+    from proc_decam_dagster.survey.exposures import read_exposures
+
+    unknown = sorted(set(catalogues) - set(CATALOGUES))
+    if unknown:
+        raise click.UsageError(f"--catalogues: {', '.join(unknown)} is none of {', '.join(CATALOGUES)}")
+    names = [REFCATS[c] for c in catalogues] or None
+    table = read_exposures(exposures_file)
+    from proc_decam_dagster.repository import ingest_refcats, open_repository
+
+    repository = open_repository(repo)
+    if shards:
+        files = given_shards(shards, **({"names": names} if names else {}))
+        files = _in_footprint(files, table, shards)
+    else:
+        with show.Progress("shards") as progress:
+            files = fetch_refcats(
+                table, directory or exposures_file.absolute().parent / "refcats", refcat_url or None, names=names,
+                progress=progress.files,
+            )  # fmt: skip
+    counts = ingest_refcats(repository, files)
+    show.table(("catalogue", "shards", "new"), [(n, len(p), counts.get(n, 0)) for n, p in files.items()])
+
+
+@command("fakes", example="proc-decam fakes ./repo path/to/fakes.fits")
+@repo_argument
+@click.argument("fakes_file", metavar="FAKES", type=click.Path(path_type=Path))
+@click.option("--collection", default="fakes", show_default=True, help="Collection.")
+def fakes(repo, fakes_file, collection) -> None:
+    """Ingest a table of synthetic sources.
+
+    FAKES is any table that astropy reads, with columns RA, DEC (degrees), MAG (AB), BAND and EXPNUM.
+    """
+    from proc_decam_dagster.repository import ingest_fakes, open_repository
+
+    counts = ingest_fakes(open_repository(repo), fakes_file, collection=collection)
+    show.table(("band", "fakes"), sorted(counts.items()))
+
+
+def _in_footprint(files, table, folder):
+    """Return the shards that the survey's fields touch."""
+    from proc_decam_dagster.archive import shards_for
+    from proc_decam_dagster.errors import SurveyError
+
+    wanted = set(shards_for(table))
+    kept = {name: [p for p in paths if p.stem.isdigit() and int(p.stem) in wanted] for name, paths in files.items()}
+    kept = {name: paths for name, paths in kept.items() if paths}
+    if not kept:
+        raise SurveyError(f"{folder} holds no shard of the survey's footprint", f"some of {', '.join(map(str, sorted(wanted)[:10]))} …")
+    return kept

@@ -1,0 +1,67 @@
+"""Commands that make a repository and its skymap."""
+
+from pathlib import Path
+
+import click
+
+from proc_decam_dagster.cli.common import NO_DB, command, repo_argument
+
+
+@command(
+    "create",
+    example="proc-decam create ./repo --exposures ./data/exposures.ecsv\n"
+    "proc-decam create ./repo --registry-db postgresql://user@host/registry",
+)
+@repo_argument
+@click.option(
+    "--exposures", "exposures_file", type=click.Path(path_type=Path),
+    help="Exposure table: adds a skymap that fits its science exposures, which becomes the survey's.",
+)  # fmt: skip
+@click.option(
+    "--engine", type=click.Choice(["embedded", "science-pipelines"]), default="embedded", show_default=True,
+    help="Whose instrument and pipelines.",
+)  # fmt: skip
+@click.option("--registry-db", help="URI of the registry's database.  [default: SQLite in the repository]")
+@click.option("--seed-config", type=click.Path(path_type=Path, exists=True), help="YAML of Butler configuration to add.")
+def create(repo, exposures_file, engine, registry_db, seed_config) -> None:
+    """Create a repository with its instrument, curated calibrations and skymap.
+
+    Does what `butler create`, `register-instrument`, `write-curated-calibrations` and `register-skymap` do together.
+    """
+    from proc_decam_dagster.survey.exposures import read_exposures
+
+    table = read_exposures(exposures_file) if exposures_file else None
+    from proc_decam_dagster.repository import create_repository
+
+    repository = create_repository(repo, engine=engine, exposures=table, registry_db=registry_db, seed=seed_config)
+    if table is not None:
+        repository.remember_exposures(table)
+    click.echo(f"{repository.root}: engine {engine}, instrument DECam, skymap {repository.settings.skymap}")
+
+
+@command("skymap", example="proc-decam skymap ./repo ./data/exposures.ecsv")
+@repo_argument
+@click.argument("exposures_file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--name", default="discrete", show_default=True, help="Name of the skymap; one that is there never changes.")
+def skymap(repo, exposures_file, name) -> None:
+    """Add a skymap that fits the survey's footprint, and make it the survey's.
+
+    FILE is an exposure table; the tracts contain the whole camera at each of its science exposures.
+    """
+    from proc_decam_dagster.survey.exposures import read_exposures
+
+    table = read_exposures(exposures_file)
+    from proc_decam_dagster.repository import add_discrete_skymap, open_repository
+
+    repository = open_repository(repo)
+    click.echo(f"{repository.root}: skymap {add_discrete_skymap(repository, table, name)}")
+
+
+@command("db", example="proc-decam db create ./repo")
+@click.argument("action", type=click.Choice(["create", "start", "stop"]))
+@repo_argument
+@click.option("--port", type=int, default=55432, show_default=True, help="Port.")
+@click.option("--db-name", default="proc_decam_registry", show_default=True, help="Name of the database.")
+def db(action, repo, port, db_name) -> None:
+    """Create, start or stop a repository's own Postgres database. Not in this version."""
+    raise click.UsageError(f"db {action}: {NO_DB}")

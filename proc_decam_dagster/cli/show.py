@@ -1,0 +1,135 @@
+"""What commands show: aligned tables, progress, and the reports of processing."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+SECONDS_BETWEEN_LINES = 10.0
+SHOWN_FAILURES = 20
+
+
+class Progress:
+    """Progress on stderr: bars on a terminal, now and then a line elsewhere.
+
+    Its methods are the callbacks that the functions below take; several threads may call them.
+    """
+
+    def __init__(self, what: str = "") -> None:
+        self.what = what
+        self._bars: dict[str, Any] = {}
+        self._told: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for bar in self._bars.values():
+            bar.close()
+
+    def files(self, done: int, total: int, text: str = "") -> None:
+        """Take the progress of a search, a download or an ingest."""
+        self._tell(self.what, done, total, text)
+
+    def quanta(self, progress: Any) -> None:
+        """Take the progress of a step, see `execution.Progress`."""
+        bad = ", ".join(f"{n} {w}" for n, w in ((progress.failed, "failed"), (progress.blocked, "blocked")) if n)
+        self._tell(progress.step, progress.done, progress.total, f"{progress.task} {bad}".strip())
+
+    def _tell(self, key: str, done: int, total: int, text: str) -> None:
+        with self._lock:
+            if sys.stderr.isatty():
+                self._bar(key, total, text, done)
+            elif done >= total or time.monotonic() - self._told.get(key, 0.0) > SECONDS_BETWEEN_LINES:
+                self._told[key] = time.monotonic()
+                click.echo(f"{key}: {done}/{total} {text}".rstrip(), err=True)
+
+    def _bar(self, key: str, total: int, text: str, done: int) -> None:
+        from tqdm import tqdm
+
+        bar = self._bars.get(key)
+        if bar is None or bar.total != total or done < bar.n:
+            if bar is not None:
+                bar.close()
+            bar = self._bars[key] = tqdm(total=total, desc=key, file=sys.stderr, dynamic_ncols=True)
+        bar.set_postfix_str(text[-60:], refresh=False)
+        bar.update(done - bar.n)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table with aligned columns; numbers to the right."""
+    rows = [["" if v is None else v for v in row] for row in rows]
+    texts = [[str(v) for v in row] for row in rows]
+    widths = [max(len(h), *(len(t[i]) for t in texts)) if texts else len(h) for i, h in enumerate(header)]
+    right = [bool(rows) and all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(header))]
+    for line in [list(header), *texts]:
+        cells = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right)]
+        click.echo("  ".join(cells).rstrip())
+
+
+def failures(found: Sequence[Any]) -> None:
+    """Print failures of quanta: which, why, and what to do next; those with the same cause and remedy share it."""
+    for failure in found[:SHOWN_FAILURES]:
+        data_id = " ".join(f"{k}={v}" for k, v in failure.data_id.items() if k != "instrument")
+        times = f"tried {failure.attempts} times" if failure.attempts != 1 else "tried once"
+        before = ", in an earlier run" if getattr(failure, "earlier", False) else ""
+        click.echo(f"failed: {failure.task} {data_id} ({times}{before})")
+        click.echo(f"  cause: {failure.exception}: {' '.join(failure.message.split())[:300]}")
+        if failure.action:
+            click.echo(f"  next:  {failure.action}")
+    if len(found) > SHOWN_FAILURES:
+        click.echo(f"… and {len(found) - SHOWN_FAILURES} more failures")
+
+
+def steps(reports: Sequence[Any]) -> None:
+    """Print what became of steps: counts by task, time, memory, then the failures."""
+    rows = [
+        (report.chain, report.step, label, c.succeeded, c.failed, c.blocked, c.skipped)
+        for report in reports
+        for label, c in report.tasks.items()
+    ]
+    if rows:
+        table(("chain", "step", "task", "succeeded", "failed", "blocked", "done before"), rows)
+    for report in reports:
+        if not report.tasks or report.nothing_to_do:
+            click.echo(str(report))
+        else:
+            click.echo(
+                f"{report.chain} {report.step}: {report.quanta} quanta in {report.seconds:.1f} s, "
+                f"{report.peak_rss_gb:.2f} GB at most, written to {report.run}"
+            )
+    failures([f for report in reports for f in report.failures])
+
+
+def pipeline(report: Any) -> None:
+    """Print what became of a proc type: its steps, why it stopped, what was certified."""
+    steps(report.steps)
+    if report.stopped:
+        click.echo(f"{report.chain} stopped: {report.stopped}")
+    certified(report.certified)
+
+
+def certified(report: Any) -> None:
+    """Print what was certified, and what was not and why."""
+    if report is None:
+        return
+    if not hasattr(report, "certified"):
+        click.echo(str(report))
+        return
+    kept = f", {report.kept} others kept" if report.kept else ""
+    click.echo(f"certified {len(report.certified)} {report.dataset} into {report.collection}{kept}")
+    for data_id, reason in report.refused:
+        click.echo(f"  not certified: {' '.join(f'{k}={v}' for k, v in data_id.items())}: {reason}")
+
+
+def ingested(report: Any) -> None:
+    """Print what became of raw files."""
+    click.echo(f"raws: {len(report.ingested)} ingested, {len(report.existing)} there before, {len(report.failed)} failed")
+    for path, reason in report.failed[:SHOWN_FAILURES]:
+        click.echo(f"  failed: {path}: {reason}")
+    if len(report.failed) > SHOWN_FAILURES:
+        click.echo(f"  … and {len(report.failed) - SHOWN_FAILURES} more")

@@ -1,0 +1,277 @@
+"""`run_step`: one step of a chain run until complete."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.execution import failures
+from proc_decam_dagster.execution.attempts import FailedQuantum, Ledger, QuantumName
+from proc_decam_dagster.execution.graph import StepGraph, build_graph, failed_without_ledger, load_pipeline
+from proc_decam_dagster.execution.interrupts import deferred, terminate_as_interrupt
+from proc_decam_dagster.execution.local import BACKEND, GraphRun
+from proc_decam_dagster.execution.pipelines import pipeline_path, split_fragment
+from proc_decam_dagster.execution.pool import WorkerPool
+from proc_decam_dagster.execution.report import Progress, QuantumFailure, StepReport, TaskCounts
+from proc_decam_dagster.repository import skymap_where, update_chain
+from proc_decam_dagster.repository.chains import runs_of
+from proc_decam_dagster.repository.engines import INSTRUMENT
+from proc_decam_dagster.survey import proc_types
+from proc_decam_dagster.survey.collections import run_name
+
+if TYPE_CHECKING:
+    from proc_decam_dagster.repository import Repository
+
+RETRIES = 2
+"""How often a transient failure is repeated."""
+SCIENCE = {"clean": "", "injected": "_injected"}
+"""Suffix of the step by the science images that a difference is made of."""
+
+
+def step_name(proc_type: str, step: str, science: str = "clean") -> str:
+    """Return the pipeline's subset for a step, written ``step4a`` or ``4a``, on clean or injected science images."""
+    if science not in SCIENCE:
+        raise SurveyError(f"science images {science!r} are unknown", f"one of {', '.join(SCIENCE)}")
+    if SCIENCE[science] and proc_types.proc_type(proc_type).name != "diff_drp":
+        raise SurveyError(f"{proc_type} has no {science} science images", "diff_drp: no other step may see a fake")
+    if step[:1].isdigit():
+        step = f"step{step}"
+    return step if step.endswith(SCIENCE[science]) else step + SCIENCE[science]
+
+
+def run_step(
+    repository: "Repository",
+    proc_type: str,
+    subset: str = "",
+    step: str = "",
+    *,
+    coadd_subset: str = "",
+    template_type: str = "",
+    where: str = "",
+    science: str = "clean",
+    jobs: int | None = None,
+    pool: WorkerPool | None = None,
+    pipeline: str | None = None,
+    pipeline_dir: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    skip_existing: bool = True,
+    skip_failures: bool = True,
+    retry_failed: bool = False,
+    trigger_retry: bool = True,
+    loop: bool = True,
+    retries: int = RETRIES,
+    time_limit: float | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    backend: str = BACKEND,
+) -> StepReport:
+    """Run a step of a chain until nothing is left that can be run, and update the chain.
+
+    Parameters
+    ----------
+    repository : `Repository`
+        The survey's repository.
+    proc_type, subset, coadd_subset, template_type : `str`
+        Name the chain.
+    step : `str`
+        Subset of the pipeline, ``step2a`` or ``2a``.
+    where : `str`, optional
+        Butler query; the instrument and the survey's skymap are added where it names none.
+    science : `str`, optional
+        ``clean`` or ``injected`` science images (diff_drp).
+    jobs : `int`, optional
+        Workers, if no ``pool`` is given; ``J`` of the environment by default.
+    pool : `WorkerPool`, optional
+        Warm workers, to be kept for other steps.
+    pipeline, pipeline_dir : `str`, optional
+        Another pipeline than the proc type's own; a ``#step`` in it counts if ``step`` is empty. See `pipeline_path`.
+    config : `~collections.abc.Mapping`, optional
+        Task configuration, ``{"label:field": value}``.
+    skip_existing : `bool`, optional
+        Whether quanta that succeeded in the chain are left out.
+    skip_failures : `bool`, optional
+        Whether quanta that failed for good are left out.
+    retry_failed : `bool`, optional
+        Run these again, their attempts forgotten; stronger than ``skip_failures``.
+    trigger_retry : `bool`, optional
+        Whether transient failures are repeated, now and those of earlier runs.
+    loop : `bool`, optional
+        Whether another graph is built for what was blocked and can go on with what succeeded.
+    retries : `int`, optional
+        How often a transient failure is repeated at most, earlier runs included.
+    time_limit : `float`, optional
+        Seconds that one quantum may take.
+    progress : `~collections.abc.Callable`, optional
+        Called with a `Progress` after every quantum.
+    backend : `str`, optional
+        ``local``.
+
+    Raises
+    ------
+    SurveyError
+        If inputs are missing, or a name is wrong. Failed quanta are no error: `StepReport.ok` tells.
+    """
+    row = proc_types.proc_type(proc_type)
+    chain = row.chain(subset, coadd_subset, template_type)
+    if backend != BACKEND:
+        raise SurveyError(f"back end {backend!r} is unknown", f"{BACKEND} (bps comes with the execution issue)")
+    name = pipeline or row.pipeline_name(template_type)
+    path, fragment = split_fragment(pipeline_path(repository, name, pipeline_dir))
+    step = step_name(row.name, step or fragment, science)
+    tasks = load_pipeline(path, step, config)
+    started = time.monotonic()
+    with ExitStack() as stack:
+        stack.enter_context(repository.lock(chain))
+        stack.enter_context(terminate_as_interrupt())
+        pool = pool or stack.enter_context(WorkerPool(jobs))
+        parts = (row.name, subset, coadd_subset, template_type)
+        update_chain(repository, *parts)  # takes in what a killed run has left
+        run = _StepRun(
+            repository, chain, path, step or "all", tasks, where, pool, progress,
+            retries=retries if trigger_retry else 0, time_limit=time_limit,
+        )  # fmt: skip
+        run.recall(skip=skip_failures and not retry_failed, forget=retry_failed)
+        try:
+            run.loop(skip_existing=skip_existing, once=not loop)
+        finally:
+            with deferred():
+                if run.report.runs:
+                    update_chain(repository, *parts)
+    return run.finish(time.monotonic() - started)
+
+
+class _StepRun:
+    """One call of `run_step`: what is known of each quantum, over all graphs of the call."""
+
+    def __init__(
+        self, repository: "Repository", chain: str, path: str, step: str, tasks, where: str, pool: WorkerPool,
+        progress: Callable[[Progress], None] | None, *, retries: int, time_limit: float | None,
+    ) -> None:  # fmt: skip
+        self.repository, self.chain, self.path, self.step, self.tasks = repository, chain, path, step, tasks
+        self.where, self.pool, self.progress = where, pool, progress
+        self.retries, self.time_limit = retries, time_limit
+        self.butler = repository.butler(writeable=True)
+        self.skymap = skymap_where(repository) if repository.settings.skymap else ""
+        self.ledger = Ledger.of(repository)
+        self.report = StepReport(step, chain)
+        self.labels: list[str] = []
+        self.state: dict[QuantumName, str] = {}
+        self.before: dict[QuantumName, FailedQuantum] = {}
+        self.known_failed: set[QuantumName] = set()
+        self.failures: dict[QuantumName, QuantumFailure] = {}
+
+    def recall(self, *, skip: bool, forget: bool) -> None:
+        """Look up which quanta failed before, and which of them are not to be run again."""
+        labels = list(self.tasks.task_labels)
+        ledger = self.ledger.failed(self.chain, labels)
+        if not forget:
+            self.before = ledger
+        if skip:
+            known = {(a.task, a.data_id) for a in self.ledger.attempts(self.chain)}
+            unknown = failed_without_ledger(self.butler, labels, self.chain, known)
+            for_good = {n for n, f in ledger.items() if not f.transient or f.attempts > self.retries}
+            self.known_failed = for_good | unknown
+
+    def loop(self, *, skip_existing: bool, once: bool) -> None:
+        """Build and run graphs until one is empty, or nothing that was blocked is left."""
+        while True:
+            start = time.monotonic()
+            run = self._new_run()
+            done = [self.chain] if skip_existing else list(self.report.runs)
+            graph = build_graph(
+                self.butler, self.tasks, chain=self.chain, run=run, where=self.where, skip_existing_in=done,
+                failed=self.known_failed, instrument=INSTRUMENT, skymap=self.skymap,
+            )  # fmt: skip
+            self.report.graph_seconds += time.monotonic() - start
+            self._note_left_out(graph)
+            if graph.graph is None:
+                return
+            blocked = self._run_graph(graph, run)
+            if once or not blocked:
+                return
+
+    def _new_run(self) -> str:
+        """Return a name for a RUN that does not exist; stamps have a resolution of a second."""
+        taken = set(runs_of(self.butler, self.chain))
+        while (name := run_name(self.chain, Path(self.path).stem, self.step)) in taken:
+            time.sleep(0.1)
+        return name
+
+    def _note_left_out(self, graph: StepGraph) -> None:
+        """Take note of the quanta that the graph leaves out, unless this call has dealt with them."""
+        self.labels = graph.labels or self.labels
+        for name in graph.skipped:
+            self.state.setdefault(name, "skipped")
+        for name in graph.failed:
+            self.state.setdefault(name, "failed")
+            if name not in self.failures:
+                self.failures[name] = self._earlier_failure(name)
+        for name in graph.blocked:
+            self.state.setdefault(name, "blocked")
+        for name, dataset_type in graph.missing.items():
+            self.state.setdefault(name, "failed")
+            self.failures.setdefault(
+                name, self._failure(name, failures.MISSING_INPUT, f"no {dataset_type} was found for it", False, 0)
+            )
+
+    def _run_graph(self, graph: StepGraph, run: str) -> bool:
+        """Run a graph; return whether anything was blocked."""
+        self.pool.preload({task.task_class.__module__ for task in graph.graph.pipeline_graph.tasks.values()})
+        file = Path(self.repository.state_dir) / "graphs" / (run.replace("/", "__") + ".qg")
+        self.report.runs.append(run)
+        self.report.run = run
+        running = GraphRun(
+            self.butler, self.repository.root, graph, file, self.pool, step=self.step, chain=self.chain, run=run,
+            record=self.ledger.record, retries=self.retries, time_limit=self.time_limit, progress=self.progress,
+            earlier={name: failed.attempts for name, failed in self.before.items()},
+        )  # fmt: skip
+        outcome = running.execute()
+        for name in outcome.succeeded:
+            self.state[name] = "succeeded"
+            self.failures.pop(name, None)
+        for name in outcome.blocked:
+            self.state[name] = "blocked"
+        for name, attempt in outcome.failed.items():
+            self.state[name] = "failed"
+            before = self.before.get(name)
+            attempts = outcome.tried[name] + (before.attempts if before else 0)
+            self.failures[name] = self._failure(
+                name, attempt.exception, attempt.message, attempt.transient, attempts
+            )
+        self.known_failed |= outcome.failed.keys()
+        self.report.attempts += sum(outcome.tried.values())
+        self.report.peak_rss_gb = max(self.report.peak_rss_gb, outcome.peak_mb / 1024)
+        self.report.register_seconds += outcome.register_seconds
+        self.report.quanta += len(outcome.tried)
+        return bool(outcome.blocked)
+
+    def _earlier_failure(self, name: QuantumName) -> QuantumFailure:
+        if (f := self.before.get(name)) is not None:
+            return self._failure(name, f.exception, f.message, f.transient, f.attempts, earlier=True)
+        return self._failure(name, "Unknown", "failed in an earlier run, see its log", False, 1, earlier=True)
+
+    def _failure(
+        self, name: QuantumName, exception: str, message: str, transient: bool, attempts: int, earlier: bool = False
+    ) -> QuantumFailure:
+        data_id = json.loads(name[1])
+        action = failures.action(
+            exception, transient, root=str(self.repository.root), chain=self.chain, step=self.step, pipeline=self.path,
+            data_id=data_id,
+        )  # fmt: skip
+        return QuantumFailure(name[0], data_id, exception, message, transient, attempts, action, earlier)
+
+    def finish(self, seconds: float) -> StepReport:
+        """Return the report."""
+        self.report.seconds = seconds
+        self.report.tasks = {label: TaskCounts() for label in self.labels}
+        for (label, _), state in self.state.items():
+            counts = self.report.tasks.setdefault(label, TaskCounts())
+            setattr(counts, state, getattr(counts, state) + 1)
+        order = {label: i for i, label in enumerate(self.report.tasks)}
+        self.report.failures = [
+            f for name, f in sorted(self.failures.items(), key=lambda item: (order.get(item[0][0], 0), item[0]))
+            if self.state.get(name) == "failed"
+        ]  # fmt: skip
+        return self.report

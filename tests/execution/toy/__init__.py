@@ -1,0 +1,1 @@
+"""A toy instrument, tasks and pipelines to run real quanta on a real Butler in milliseconds."""

@@ -1,0 +1,85 @@
+"""A survey of tiny raw files with real header cards, and a repository of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from proc_decam_dagster.repository import Repository, create_repository
+
+ZERO, FLAT, SCIENCE = "zero", "dome flat", "object"
+DETECTORS = (1, 25)
+FILTER = "VR DECam c0007 6300.0 2600.0"
+RA, DEC = 149.4, 1.7
+
+
+def raw_cards(expnum: int, obs_type: str, minute: int, ra: float = RA, dec: float = DEC) -> dict:
+    """Return the cards of a DECam primary header that an exposure record needs; names and forms of a real one."""
+    return {
+        "OBSERVAT": "CTIO", "TELESCOP": "CTIO 4.0-m telescope", "INSTRUME": "DECam", "DETECTOR": "DECam",
+        "OBSTYPE": obs_type, "PROCTYPE": "RAW", "PRODTYPE": "image", "EXPNUM": expnum, "PROPID": "2019A-0337",
+        "OBJECT": "DEEP A0b", "FILTER": "solid plate 0.0 0.0" if obs_type == ZERO else FILTER,
+        "EXPTIME": 0.0 if obs_type == ZERO else 120.0, "EXPREQ": 0.0 if obs_type == ZERO else 120.0, "DARKTIME": 120.7,
+        "DATE-OBS": f"2019-04-02T05:{minute:02d}:18.382875", "MJD-OBS": 58575.2 + minute / 1440, "TIMESYS": "UTC",
+        "RADESYS": "FK5", "EQUINOX": 2000.0, "RA": _sexagesimal(ra / 15), "DEC": _sexagesimal(dec),
+        "TELRA": _sexagesimal(ra / 15), "TELDEC": _sexagesimal(dec), "HA": "-01:20:21.890", "ZD": 24.84, "AZ": 52.8675,
+        "AIRMASS": 1.1, "OBS-LONG": 70.81489, "OBS-LAT": -30.16606, "OBS-ELEV": 2215.0, "OBSID": f"ct4m{expnum}",
+    }  # fmt: skip
+
+
+def _sexagesimal(value: float) -> str:
+    sign, value = ("-" if value < 0 else ""), abs(value)
+    minutes = (value % 1) * 60
+    return f"{sign}{int(value):02d}:{int(minutes):02d}:{(minutes % 1) * 60:06.3f}"
+
+
+def write_raw(path: Path, expnum: int, obs_type: str, minute: int, detectors=DETECTORS, **pointing) -> Path:
+    """Write a raw file of tiny images, extensions in an order of their own, and a guide CCD."""
+    hdus = fits.HDUList([fits.PrimaryHDU(header=fits.Header(raw_cards(expnum, obs_type, minute, **pointing)))])
+    for ccd in (*reversed(detectors), 63):
+        hdus.append(fits.ImageHDU(np.full((4, 4), ccd, np.int16), fits.Header({"CCDNUM": ccd, "RADESYS": "FK5"})))
+    hdus.writeto(path, overwrite=True)
+    return path
+
+
+def make_exposures(
+    folder: Path, kinds: str = "zzffss", night: str = "20190401", first: int = 845001, **pointing
+) -> Table:
+    """Write raw files (z zero, f flat, s science) and return their exposure table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, kind in enumerate(kinds):
+        obs_type = {"z": ZERO, "f": FLAT, "s": SCIENCE}[kind]
+        expnum = first + number
+        row = (
+            obs_type, f"{night[:4]}-{night[4:6]}-{night[6:]}", f"{expnum:032x}", "raw",
+            f"/net/archive/mtn/c4d_{expnum}_ori.fits.fz", expnum, int(night), "solid" if kind == "z" else "VR", RA, DEC,
+        )  # fmt: skip
+        write_raw(folder / f"{row[2]}_c4d_{expnum}_ori.fits.fz", expnum, obs_type, number, **pointing)
+        rows.append(row)
+    names = (
+        "obs_type", "caldat", "md5sum", "proc_type", "archive_filename", "EXPNUM", "night", "band", "RA(deg)", "DEC(deg)",
+    )  # fmt: skip
+    return Table(rows=rows, names=names)
+
+
+@pytest.fixture(scope="session")
+def empty_template(tmp_path_factory) -> Path:
+    """A created repository, to copy."""
+    root = tmp_path_factory.mktemp("template") / "repo"
+    create_repository(root).close()
+    return root
+
+
+@pytest.fixture
+def repo(empty_template, tmp_path) -> Repository:
+    """A fresh repository of its own for each test."""
+    import shutil
+
+    root = tmp_path / "repo"
+    shutil.copytree(empty_template, root)
+    repository = Repository(root)
+    yield repository
+    repository.close()
