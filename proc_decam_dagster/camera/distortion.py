@@ -82,19 +82,22 @@ def tpv_header(detector: int, ra_deg: float, dec_deg: float, solution: str = SOL
 def pixel_to_sky(detector: int, x, y, ra_deg: float, dec_deg: float, solution: str = SOLUTIONS[0]):
     """Return RA and Dec (deg) of 0-based pixels of a CCD at a pointing: the same as the WCS of `tpv_header`."""
     cards = _cards(solution)[detector]
-    xi, eta = np.radians(polynomial(cards, *intermediate(cards, x, y)))
-    ra0, dec0 = np.radians([ra_deg, dec_deg])
+    return _plane_to_sky(*polynomial(cards, *intermediate(cards, x, y)), ra_deg, dec_deg)
+
+
+def _plane_to_sky(xi, eta, ra_deg, dec_deg) -> tuple[np.ndarray, np.ndarray]:
+    xi, eta, dec0 = np.radians(xi), np.radians(eta), np.radians(dec_deg)
     north = np.cos(dec0) - eta * np.sin(dec0)
-    ra = ra0 + np.arctan2(xi, north)
+    ra = np.degrees(np.arctan2(xi, north)) + ra_deg
     dec = np.arctan2(np.sin(dec0) + eta * np.cos(dec0), np.hypot(xi, north))
-    return np.degrees(ra) % 360, np.degrees(dec)
+    return ra % 360, np.degrees(dec)
 
 
 def sky_to_pixel(detector: int, ra, dec, ra_deg: float, dec_deg: float, solution: str = SOLUTIONS[0]):
     """Return the 0-based pixels (x, y) of a CCD at which positions (deg) fall; the inverse of `pixel_to_sky`.
 
-    Positions outside the CCD get pixels outside it, and NaN where they lie beyond the field (3°): the polynomials
-    say nothing there.
+    Positions outside the CCD get pixels outside it, and NaN where the polynomials, which say nothing far from their
+    CCD, cannot be inverted, or beyond 3°.
     """
     cards = _cards(solution)[detector]
     ra, dec = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
@@ -106,9 +109,13 @@ def sky_to_pixel(detector: int, ra, dec, ra_deg: float, dec_deg: float, solution
     eta = np.degrees((np.cos(dec0) * np.sin(dec) - np.sin(dec0) * np.cos(dec) * np.cos(ra - ra0)) / depth)
     u, v = xi.copy(), eta.copy()
     # The distortion is within a few per cent of the identity, so plain fixed-point iteration contracts.
-    for _ in range(12):
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(12):
+            du, dv = polynomial(cards, u, v)
+            u, v = u + xi - du, v + eta - dv
         du, dv = polynomial(cards, u, v)
-        u, v = u + xi - du, v + eta - dv
+        converged = np.hypot(xi - du, eta - dv) < 1e-8
+    u, v = np.where(converged, u, np.nan), np.where(converged, v, np.nan)
     cd = np.array([[cards["CD1_1"], cards["CD1_2"]], [cards["CD2_1"], cards["CD2_2"]]])
     inverse = np.linalg.inv(cd)
     x = inverse[0, 0] * u + inverse[0, 1] * v + cards["CRPIX1"] - 1
@@ -124,3 +131,31 @@ def detector_outline(detector: int, ra_deg: float, dec_deg: float, solution: str
     ny, nx = TRIMMED_SHAPE
     x, y = np.array([0, nx, nx, 0]) - 0.5, np.array([0, 0, ny, ny]) - 0.5
     return np.stack(pixel_to_sky(detector, x, y, ra_deg, dec_deg, solution), axis=1)
+
+
+@cache
+def _hull() -> tuple[np.ndarray, np.ndarray]:
+    """Return the corners, in the tangent plane, of the convex hull of all detectors (monotone chain)."""
+    ny, nx = TRIMMED_SHAPE
+    x, y = np.array([0, nx, nx, 0]) - 0.5, np.array([0, 0, ny, ny]) - 0.5
+    planes = [polynomial(cards, *intermediate(cards, x, y)) for cards in _cards(SOLUTIONS[0]).values()]
+    points = sorted(map(tuple, np.concatenate(planes, axis=1).T))
+
+    def chain(ordered: list) -> list:
+        kept: list = []
+        for x2, y2 in ordered:
+            while len(kept) > 1:
+                (x0, y0), (x1, y1) = kept[-2:]
+                if (x1 - x0) * (y2 - y0) > (y1 - y0) * (x2 - x0):
+                    break
+                kept.pop()
+            kept.append((x2, y2))
+        return kept[:-1]
+
+    xi, eta = np.array(chain(points) + chain(points[::-1])).T
+    return xi, eta
+
+
+def camera_outline(ra_deg: float, dec_deg: float) -> np.ndarray:
+    """Return the corners of the convex hull of all CCDs at a pointing, (n, 2): RA and Dec (deg)."""
+    return np.stack(_plane_to_sky(*_hull(), ra_deg, dec_deg), axis=1)

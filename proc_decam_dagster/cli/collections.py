@@ -38,7 +38,9 @@ def collection(repo, proc_type, subset, coadd_subset, template_type, overwrite) 
 @repo_argument
 @click.argument("collection", metavar="COLLECTION")
 @click.option("-d", "--datasets", cls=Many, split=True, required=True, metavar="DATASET …", help="Dataset types.")
-@click.option("--collections", cls=Many, split=True, metavar="COLLECTION …", help="Where they are looked for.  [default: all chains]")
+@click.option(
+    "--collections", cls=Many, split=True, metavar="COLLECTION …", help="Where to look.  [default: all chains]"
+)
 @click.option("--where", default="", help="Butler query that restricts them.")
 def associate(repo, collection, datasets, collections, where) -> None:
     """Tag datasets into a collection, the first found of each data id."""

@@ -12,7 +12,7 @@ from proc_decam_dagster.errors import SurveyError
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 NO_SLURM = (
-    "running on Slurm and other batch systems comes with the execution back end BPS, which is not part of this version; "
+    "running on Slurm and other batch systems needs the execution back end BPS, which is not part of this version; "
     "leave the option out to run on this machine (J and -J say how many processes)"
 )
 NO_DB = (
@@ -55,7 +55,7 @@ class SurveyCommand(click.Command):
                 expose_value=False, callback=_set_level, help="How much is told on stderr.",
             ),
             click.Option(
-                ["--debug"], is_flag=True, expose_value=False, callback=_set_debug, help="Show the traceback of an error."
+                ["--debug"], is_flag=True, expose_value=False, callback=_set_debug, help="Show an error's traceback."
             ),
         ]  # fmt: skip
 
@@ -137,7 +137,7 @@ slurm_options = stack(
     click.option("--provider", expose_value=False, callback=_refuse(NO_SLURM), help="Not in this version."),
 )
 repo_argument = click.argument("repo", type=click.Path(path_type=Path))
-where_option = click.option("--where", default="", help="Butler query that restricts the data: \"detector IN (1..10)\".")
+where_option = click.option("--where", default="", help='Butler query that restricts the data: "detector IN (1..10)".')
 template_options = stack(
     click.option("--coadd-subset", default="", help="Name of the coadd subset, for instance 2019."),
     click.option("--template-type", default="", help="How templates are made: mean, median, meanclip or min."),

@@ -27,7 +27,9 @@ KEYS = "{keys}"
 @click.option("-b", "--repo", type=click.Path(path_type=Path), required=True, help="Repository.")
 @image_dir_option
 @select_option
-@click.option("--collection", default="DECam/raw/all", show_default=True, help=f"RUN; {KEYS} makes one from --collection-keys.")
+@click.option(
+    "--collection", default="DECam/raw/all", show_default=True, help=f"RUN; {KEYS} makes one from --collection-keys."
+)
 @click.option(
     "--collection-keys", cls=Many, split=True, default=["night", "obs_type", "band"], show_default=True,
     metavar="COLUMN …", help=f"Columns whose values name the RUNs of --collection {KEYS}.",

@@ -17,7 +17,7 @@ CATALOGUES = ("ps1", "gaia_dr3", "gaia_dr2")
 @click.option("--run-prefix", default="DECam/calib_bpm", show_default=True, help="Start of the names of their RUNs.")
 @click.option("--bad-dataset", default="defects", show_default=True, help="Dataset type of bad pixels.")
 @click.option("--suspect-dataset", default="suspectMask", show_default=True, help="Dataset type of suspect pixels.")
-@click.option("--detectors", cls=Many, split=True, accepts=str.isdigit, metavar="N …", help="Only these.  [default: all]")
+@click.option("--detectors", cls=Many, split=True, accepts=str.isdigit, metavar="N …", help="Only these.")
 @click.option(
     "--bpm-url", envvar="PROC_DECAM_BPM_URL", default="",
     help="Site that masks are fetched from if BPM_PATH has none.  [default: the survey team's]",
@@ -123,5 +123,6 @@ def _in_footprint(files, table, folder):
     kept = {name: [p for p in paths if p.stem.isdigit() and int(p.stem) in wanted] for name, paths in files.items()}
     kept = {name: paths for name, paths in kept.items() if paths}
     if not kept:
-        raise SurveyError(f"{folder} holds no shard of the survey's footprint", f"some of {', '.join(map(str, sorted(wanted)[:10]))} …")
+        some = ", ".join(map(str, sorted(wanted)[:10]))
+        raise SurveyError(f"{folder} holds no shard of the survey's footprint", f"some of {some} …")
     return kept

@@ -22,7 +22,7 @@ from proc_decam_dagster.cli.common import NO_DB, command, repo_argument
     help="Whose instrument and pipelines.",
 )  # fmt: skip
 @click.option("--registry-db", help="URI of the registry's database.  [default: SQLite in the repository]")
-@click.option("--seed-config", type=click.Path(path_type=Path, exists=True), help="YAML of Butler configuration to add.")
+@click.option("--seed-config", type=click.Path(path_type=Path, exists=True), help="YAML of Butler configuration.")
 def create(repo, exposures_file, engine, registry_db, seed_config) -> None:
     """Create a repository with its instrument, curated calibrations and skymap.
 
@@ -42,7 +42,7 @@ def create(repo, exposures_file, engine, registry_db, seed_config) -> None:
 @command("skymap", example="proc-decam skymap ./repo ./data/exposures.ecsv")
 @repo_argument
 @click.argument("exposures_file", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--name", default="discrete", show_default=True, help="Name of the skymap; one that is there never changes.")
+@click.option("--name", default="discrete", show_default=True, help="Its name; a skymap never changes.")
 def skymap(repo, exposures_file, name) -> None:
     """Add a skymap that fits the survey's footprint, and make it the survey's.
 

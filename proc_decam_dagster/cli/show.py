@@ -128,7 +128,7 @@ def certified(report: Any) -> None:
 
 def ingested(report: Any) -> None:
     """Print what became of raw files."""
-    click.echo(f"raws: {len(report.ingested)} ingested, {len(report.existing)} there before, {len(report.failed)} failed")
+    click.echo(f"raws: {report.ingested} ingested, {report.existing} there before, {len(report.failed)} failed")
     for path, reason in report.failed[:SHOWN_FAILURES]:
         click.echo(f"  failed: {path}: {reason}")
     if len(report.failed) > SHOWN_FAILURES:

@@ -1,11 +1,13 @@
 """One quantum graph a step: built in process, without the quanta that succeeded or failed for good before."""
 
+import ast
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lsst.daf.butler import MissingDatasetTypeError
+from lsst.pex.config import FieldValidationError
 from lsst.pipe.base import Pipeline
 from lsst.pipe.base.all_dimensions_quantum_graph_builder import AllDimensionsQuantumGraphBuilder
 from lsst.pipe.base.quantum_graph_builder import QuantumGraphBuilderError
@@ -139,8 +141,18 @@ def load_pipeline(path: str, step: str = "", config: Mapping[str, Any] | None = 
                 f"LABEL:FIELD with a label of {', '.join(whole.task_labels)}",
             )
         if label in pipeline.task_labels:
-            pipeline.addConfigOverride(label, name, value)
+            pipeline.addConfigOverride(label, name, _as_override(value))
     return pipeline
+
+
+def _as_override(value: Any) -> Any:
+    """Return a configuration value as the middleware takes it, which evaluates strings as Python: ``os`` is a module."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return repr(value)
 
 
 def constrained(where: str, dimensions: Collection[str], *, instrument: str, skymap: str) -> str:
@@ -195,7 +207,10 @@ def build_graph(
         If there is nothing to run because inputs are missing; the message names them. A graph that is empty because
         everything succeeded (or failed for good) before is no error: `StepGraph.graph` is then `None`.
     """
-    graph = pipeline.to_graph()
+    try:
+        graph = pipeline.to_graph()
+    except FieldValidationError as error:
+        raise SurveyError(f"configuration of {', '.join(pipeline.task_labels)}: {str(error).splitlines()[0]}") from error
     leave_out_optional(graph, butler, chain)
     if not graph.tasks:
         return StepGraph([])

@@ -1,5 +1,6 @@
 """Outputs of a graph: the RUN made ready for them, registered when they are there, deleted when they are half there."""
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,10 @@ from lsst.daf.butler import CollectionType, DatasetRef, Quantum, QuantumBackedBu
 if TYPE_CHECKING:
     from lsst.daf.butler import Butler
     from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
+
+
+# Packages from wheels have no EUPS, and the middleware warns of it at every step.
+logging.getLogger("lsst.utils.packages").setLevel(logging.ERROR)
 
 
 class Outputs:

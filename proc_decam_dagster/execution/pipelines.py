@@ -50,22 +50,20 @@ def pipeline_path(repository, name: str | os.PathLike, pipeline_dir: str | os.Pa
         If there is no such file.
     """
     path, step = split_fragment(name)
-    literal = path.startswith((".", "~")) or os.path.isabs(path)
-    folders: list[Path] = []
-    if not literal and Path(path).parent in (Path(""), Path("pipelines")):
-        if pipeline_dir is not None:
-            folders.append(Path(pipeline_dir).expanduser())
-            if not folders[0].is_dir():
-                raise SurveyError(f"pipeline folder {pipeline_dir} does not exist", "a folder of pipeline YAML files")
-        folders.append(packaged_folder(repository.engine.pipeline_folder))
-        candidates = [folder / Path(path).name for folder in folders]
-    else:
-        candidates = [Path(path).expanduser()]
-    for candidate in candidates:
-        if candidate.is_file():
-            return str(candidate.absolute()) + (f"#{step}" if step else "")
-    known = sorted(f.name for folder in folders for f in folder.glob("*.yaml") if not f.name.startswith("_"))
-    raise SurveyError(
-        f"pipeline {path} does not exist",
-        f"one of {', '.join(known)}" if known else "an existing file (a packaged pipeline is written NAME.yaml)",
-    )
+    suffix = f"#{step}" if step else ""
+    if path.startswith((".", "~")) or os.path.isabs(path) or Path(path).parent not in (Path(), Path("pipelines")):
+        file = Path(path).expanduser().absolute()
+        if not file.is_file():
+            raise SurveyError(f"pipeline {path} does not exist", "an existing file, or NAME.yaml for a packaged one")
+        return f"{file}{suffix}"
+    if pipeline_dir is not None:
+        own = Path(pipeline_dir).expanduser().absolute()
+        if not own.is_dir():
+            raise SurveyError(f"pipeline folder {pipeline_dir} does not exist", "a folder of pipeline YAML files")
+        if (own / Path(path).name).is_file():
+            return f"{own / Path(path).name}{suffix}"
+    packaged = packaged_folder(repository.engine.pipeline_folder)
+    if not (packaged / Path(path).name).is_file():
+        known = sorted(f.name for f in packaged.glob("*.yaml") if not f.name.startswith("_"))
+        raise SurveyError(f"pipeline {path} does not exist", f"one of {', '.join(known)}")
+    return f"{packaged / Path(path).name}{suffix}"

@@ -212,6 +212,8 @@ class WorkerPool:
         """Start the process that workers are forked from."""
         ours, theirs = socket.socketpair()
         environment = os.environ | {name: os.environ.get(name, "1") for name in _ONE_THREAD}
+        # The background thread that pyarrow's allocator starts would not outlive the fork.
+        environment.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
         environment["PYTHONPATH"] = os.pathsep.join(p or os.getcwd() for p in sys.path)
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         with theirs:

@@ -126,19 +126,17 @@ def run_step(
         stack.enter_context(repository.lock(chain))
         stack.enter_context(terminate_as_interrupt())
         pool = pool or stack.enter_context(WorkerPool(jobs))
-        parts = (row.name, subset, coadd_subset, template_type)
-        update_chain(repository, *parts)  # takes in what a killed run has left
+
+        def update() -> None:
+            update_chain(repository, row.name, subset, coadd_subset, template_type)
+
+        update()  # takes in what a killed run has left
         run = _StepRun(
-            repository, chain, path, step or "all", tasks, where, pool, progress,
+            repository, chain, path, step or "all", tasks, where, pool, progress, update,
             retries=retries if trigger_retry else 0, time_limit=time_limit,
         )  # fmt: skip
         run.recall(skip=skip_failures and not retry_failed, forget=retry_failed)
-        try:
-            run.loop(skip_existing=skip_existing, once=not loop)
-        finally:
-            with deferred():
-                if run.report.runs:
-                    update_chain(repository, *parts)
+        run.loop(skip_existing=skip_existing, once=not loop)
     return run.finish(time.monotonic() - started)
 
 
@@ -147,8 +145,10 @@ class _StepRun:
 
     def __init__(
         self, repository: "Repository", chain: str, path: str, step: str, tasks, where: str, pool: WorkerPool,
-        progress: Callable[[Progress], None] | None, *, retries: int, time_limit: float | None,
+        progress: Callable[[Progress], None] | None, update_chain: Callable[[], None], *, retries: int,
+        time_limit: float | None,
     ) -> None:  # fmt: skip
+        self.update_chain = update_chain
         self.repository, self.chain, self.path, self.step, self.tasks = repository, chain, path, step, tasks
         self.where, self.pool, self.progress = where, pool, progress
         self.retries, self.time_limit = retries, time_limit
@@ -227,7 +227,11 @@ class _StepRun:
             record=self.ledger.record, retries=self.retries, time_limit=self.time_limit, progress=self.progress,
             earlier={name: failed.attempts for name, failed in self.before.items()},
         )  # fmt: skip
-        outcome = running.execute()
+        try:
+            outcome = running.execute()
+        finally:  # whatever ended it, what succeeded is there for the next graph
+            with deferred():
+                self.update_chain()
         for name in outcome.succeeded:
             self.state[name] = "succeeded"
             self.failures.pop(name, None)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from lsst.daf.butler import DatastoreRecordData, Quantum, QuantumBackedButler, QuantumProvenanceData
+from lsst.daf.butler import Quantum, QuantumBackedButler, QuantumProvenanceData
+from lsst.daf.butler.datastore.record_data import DatastoreRecordData
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
 from lsst.pipe.base.single_quantum_executor import SingleQuantumExecutor
 
@@ -84,8 +85,12 @@ class WorkerButler(QuantumBackedButler):
             self.pruneDatasets(refs, disassociate=True, unstore=True, purge=True)
 
     def written(self) -> QuantumProvenanceData:
-        """Return the datasets written and their datastore records."""
+        """Return the datasets written and their datastore records, which this worker then forgets.
+
+        A repeat may run in another worker: what this one remembered of the files' sizes would be wrong.
+        """
         records = self._datastore.export_records(self._actual_output_refs)
+        self._datastore.forget(self._actual_output_refs)
         return QuantumProvenanceData(
             predicted_inputs=set(), available_inputs=set(), actual_inputs=set(), predicted_outputs=set(),
             actual_outputs={ref.id for ref in self._actual_output_refs},

@@ -31,7 +31,7 @@ CURATED_RUN = f"{CALIB}/curated"
 
 
 class EmbeddedEngine:
-    """The engine that needs no science stack; its instrument class is `proc_decam_dagster.instrument.DarkEnergyCamera`."""
+    """The engine that needs no science stack."""
 
     name = "embedded"
     instrument_class = "proc_decam_dagster.instrument.DarkEnergyCamera"
@@ -60,7 +60,7 @@ class EmbeddedEngine:
         with butler.transaction():
             for detector in sorted(set(DETECTORS) - set(known)):
                 content = {"detector": detector, "sources": [list(row) for row in sources(detector)]}
-                new.append(butler.put(content, _ref(butler, dataset_type, CURATED_RUN, detector=detector)))
+                new.append(_put(butler, content, dataset_type, CURATED_RUN, detector=detector))
             butler.registry.certify(CALIB, new, Timespan(None, None))
         return len(new)
 
@@ -106,7 +106,7 @@ class EmbeddedEngine:
         old = _known(butler, kind, run)
         butler.pruneDatasets([old[d] for d in boxes if d in old], disassociate=True, unstore=True, purge=True)
         with butler.transaction():
-            return [butler.put(table, _ref(butler, kind, run, detector=d)) for d, table in sorted(boxes.items())]
+            return [_put(butler, table, kind, run, detector=d) for d, table in sorted(boxes.items())]
 
     def ingest_refcat_shards(self, butler: Butler, dataset_type: str, shards: Mapping[int, Path], run: str) -> int:
         """Ingest shards where they lie; return how many were new."""
@@ -131,7 +131,7 @@ class EmbeddedEngine:
         kind = _dataset_type(butler, datasets.FAKES, ("instrument", "band"), "ArrowAstropy")
         with butler.transaction():
             for band, table in tables.items():
-                butler.put(table, _ref(butler, kind, run, band=band))
+                _put(butler, table, kind, run, band=band)
 
 
 def _dataset_type(
@@ -143,10 +143,8 @@ def _dataset_type(
     return kind
 
 
-def _ref(butler: Butler, kind: DatasetType, run: str, **data_id: Any) -> DatasetRef:
-    return DatasetRef(
-        kind, DataCoordinate.standardize(instrument=INSTRUMENT, universe=butler.dimensions, **data_id), run=run
-    )
+def _put(butler: Butler, content: Any, kind: DatasetType, run: str, **data_id: Any) -> DatasetRef:
+    return butler.put(content, kind, {"instrument": INSTRUMENT, **data_id}, run=run)
 
 
 def _known(butler: Butler, kind: DatasetType, run: str) -> dict[int, DatasetRef]:

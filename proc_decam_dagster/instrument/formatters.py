@@ -84,7 +84,7 @@ def read_table(path: str) -> Any:
                 for bit, name in sorted(flags.items()):
                     table[name] = bits[:, bit]
     except (OSError, StopIteration, TypeError, ValueError, KeyError) as error:
-        raise SurveyError(f"{path} cannot be read as a FITS table: {error}", "a table", "fetch the file again") from error
+        raise SurveyError(f"{path} cannot be read as a FITS table: {error}", "", "fetch the file again") from error
     for name in table.colnames:
         if table[name].dtype.byteorder == ">":
             table[name] = table[name].astype(table[name].dtype.newbyteorder("="))

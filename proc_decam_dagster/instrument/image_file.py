@@ -27,6 +27,11 @@ STEPS_IN_NOISE = 16
 VARIANCE_STEP = 0.005
 """Step of the variance, in units of the variance of the least noisy pixels."""
 
+WCS_CARDS = (
+    "WCSAXES", "CRPIX", "CRVAL", "CDELT", "CUNIT", "CTYPE", "PC", "CD", "PV", "LONPOLE", "LATPOLE", "RADESYS",
+    "EQUINOX",
+)  # fmt: skip
+
 COMPONENTS = ("image", "variance", "mask", "wcs", "psf", "metadata")
 
 
@@ -158,8 +163,7 @@ def _read_wcs(header: Any, region: tuple | None) -> Any:
 
     if "CTYPE1" not in header:
         return None
-    prefixes = ("WCSAXES", "CRPIX", "CRVAL", "CDELT", "CUNIT", "CTYPE", "PC", "CD", "PV", "LONPOLE", "LATPOLE", "RADESYS")
-    wcs = WCS(Header({key: header[key] for key in header if key and key.startswith(prefixes)}))
+    wcs = WCS(Header({key: header[key] for key in header if key and key.startswith(WCS_CARDS)}))
     return wcs if region is None else wcs[region]
 
 
@@ -188,7 +192,8 @@ def read_image(path: str | Path, component: str | None = None, bbox: tuple[int, 
         with fitsio.FITS(str(path)) as file:
             if component is not None:
                 return _read_component(file, component, region)
-            parts = {name: _read_component(file, name, region) for name in COMPONENTS if name != "psf" or region is None}
+            names = [name for name in COMPONENTS if name != "psf" or region is None]
+            parts = {name: _read_component(file, name, region) for name in names}
             flux_scale = float(file["IMAGE"].read_header().get("FLUXSCAL", np.nan))
     except OSError as error:
         reason = " ".join(str(error).split())

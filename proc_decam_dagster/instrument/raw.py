@@ -180,5 +180,6 @@ def read_raw(path: str | Path, detector: int) -> RawImage:
         data = fitsio.read(str(path), ext=extension.number)
     except OSError as error:
         reason = " ".join(str(error).split())
-        raise SurveyError(f"{path}: the pixels of detector {detector} are damaged: {reason}", "", DOWNLOAD_AGAIN) from error
+        found = f"{path}: the pixels of detector {detector} are damaged: {reason}"
+        raise SurveyError(found, "", DOWNLOAD_AGAIN) from error
     return RawImage(data, header_of(extension), header_of(primary))

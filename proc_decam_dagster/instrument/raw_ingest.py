@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from lsst.daf.butler import (
     Butler,
@@ -15,7 +16,7 @@ from lsst.daf.butler import (
 
 from proc_decam_dagster.instrument.formatters import RawFormatter
 from proc_decam_dagster.instrument.raw import scan_raw
-from proc_decam_dagster.instrument.translation import ExposureRecords, exposure_records
+from proc_decam_dagster.instrument.translation import day_obs_record, exposure_record
 from proc_decam_dagster.survey import datasets
 
 STORAGE_CLASS = "DecamRaw"
@@ -30,15 +31,15 @@ class RawFile:
     path : `str`
     exposure : `int`
         EXPNUM.
-    records : `ExposureRecords`
-        Dimension records of the exposure, its group and its observing day.
+    record : `dict`
+        Fields of the exposure's dimension record.
     detectors : `tuple` [`int`, ...]
         CCDNUM of the science extensions.
     """
 
     path: str
     exposure: int
-    records: ExposureRecords
+    record: dict[str, Any]
     detectors: tuple[int, ...]
 
 
@@ -51,8 +52,9 @@ def read_raw_file(path: str) -> RawFile:
         If the file is missing, truncated, no DECam raw, or taken through an unknown filter.
     """
     primary, extensions = scan_raw(path)
-    records = exposure_records(primary, next(iter(extensions.values())), path)
-    return RawFile(path, records.exposure["id"], records, tuple(sorted(extensions)))
+    # A raw primary header does not say in which system the pointing is; every extension does.
+    record = exposure_record(dict(next(iter(extensions.values()))) | dict(primary), path)
+    return RawFile(path, record["id"], record, tuple(sorted(extensions)))
 
 
 def ingest_raw_files(butler: Butler, raw_files: Iterable[RawFile], *, transfer: str, run: str) -> None:
@@ -63,13 +65,14 @@ def ingest_raw_files(butler: Butler, raw_files: Iterable[RawFile], *, transfer: 
     )
     butler.registry.registerDatasetType(dataset_type)
     butler.collections.register(run, CollectionType.RUN)
-    days = {f.records.day_obs["id"]: f.records.day_obs for f in raw_files}
-    groups = {f.records.group["name"]: f.records.group for f in raw_files}
+    records = [f.record for f in raw_files]
+    days = [day_obs_record(day) for day in sorted({r["day_obs"] for r in records})]
+    groups = [{"instrument": r["instrument"], "name": r["group"]} for r in records]
     with butler.transaction():
         insert = butler.registry.insertDimensionData
-        insert("day_obs", *days.values(), skip_existing=True)
-        insert("group", *groups.values(), skip_existing=True)
-        insert("exposure", *(f.records.exposure for f in raw_files), skip_existing=True)
+        insert("day_obs", *days, skip_existing=True)
+        insert("group", *groups, skip_existing=True)
+        insert("exposure", *records, skip_existing=True)
         butler.ingest(
             *(_file_dataset(butler, dataset_type, f, run) for f in raw_files),
             transfer=transfer, record_validation_info=transfer != "direct",
@@ -81,7 +84,7 @@ def _file_dataset(butler: Butler, dataset_type: DatasetType, raw: RawFile, run: 
         DatasetRef(
             dataset_type,
             DataCoordinate.standardize(
-                instrument=raw.records.group["instrument"],
+                instrument=raw.record["instrument"],
                 exposure=raw.exposure,
                 detector=detector,
                 universe=butler.dimensions,

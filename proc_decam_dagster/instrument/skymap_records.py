@@ -7,8 +7,7 @@ them at once are over a million rows with their spatial index. A discrete skymap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-from lsst.daf.butler import Butler, CollectionType, DataCoordinate, DatasetRef, DatasetType
+from lsst.daf.butler import Butler, CollectionType, DatasetType, MissingCollectionError, MissingDatasetTypeError
 
 from proc_decam_dagster.camera.detectors import DETECTORS
 from proc_decam_dagster.camera.distortion import detector_outline
@@ -49,8 +48,7 @@ def register_skymap(butler: Butler, skymap: SkyMap) -> bool:
     with butler.transaction():
         butler.registry.syncDimensionData("skymap", record)
         if butler.find_dataset(dataset_type, skymap=skymap.name, collections=SKYMAPS) is None:
-            data_id = DataCoordinate.standardize(skymap=skymap.name, universe=butler.dimensions)
-            butler.put(skymap, DatasetRef(dataset_type, data_id, run=SKYMAPS))
+            butler.put(skymap, dataset_type, {"skymap": skymap.name}, run=SKYMAPS)
         if skymap.kind == DISCRETE:
             _insert_tracts(butler, skymap, [t.id for t in tracts])
     return not known
@@ -58,11 +56,12 @@ def register_skymap(butler: Butler, skymap: SkyMap) -> bool:
 
 def load_skymap(butler: Butler, name: str) -> SkyMap | None:
     """Return a registered skymap; `None` if there is none of this name."""
-    if not list(butler.registry.queryDatasetTypes(datasets.SKYMAP)) or not butler.collections.query(SKYMAPS):
-        return None
     if not butler.query_dimension_records("skymap", where="skymap=name", bind={"name": name}, explain=False):
         return None
-    ref = butler.find_dataset(datasets.SKYMAP, skymap=name, collections=SKYMAPS)
+    try:
+        ref = butler.find_dataset(datasets.SKYMAP, skymap=name, collections=SKYMAPS)
+    except (MissingCollectionError, MissingDatasetTypeError):
+        return None
     return None if ref is None else butler.get(ref)
 
 
@@ -79,7 +78,12 @@ def cover(butler: Butler, name: str, pointings: Sequence[tuple[float, float]]) -
     }
     if len(present) == len(skymap.tracts):
         return 0
-    touched = {tract for each in pointings for ra, dec in _grid(*each) for tract, _ in skymap.find(ra, dec)}
+    touched = {
+        tract
+        for ra, dec in sorted(set(pointings))
+        for detector in DETECTORS
+        for tract, _ in skymap.overlapping(detector_outline(detector, ra, dec))
+    }
     with butler.transaction():
         _insert_tracts(butler, skymap, sorted(touched - present))
     return len(touched - present)
@@ -103,21 +107,6 @@ def _digest(skymap: SkyMap) -> bytes:
 
 def _corners(ra: float, dec: float) -> list[tuple[float, float]]:
     return [tuple(c) for d in DETECTORS for c in detector_outline(d, ra, dec).tolist()]
-
-
-def _grid(ra: float, dec: float) -> list[tuple[float, float]]:
-    """Return points, 0.15 deg apart at most, that fill the camera's outline at a pointing."""
-    steps = np.linspace(0, 1, 3)
-    points = []
-    for d in DETECTORS:
-        a, b, c, e = detector_outline(d, ra, dec)
-        # The corners of a detector on both sides of RA 0 must be interpolated on one side of it.
-        a, b, c, e = (np.array([a[0] + (p[0] - a[0] + 180) % 360 - 180, p[1]]) for p in (a, b, c, e))
-        for s in steps:
-            for t in steps:
-                x, y = (1 - s) * (1 - t) * a + s * (1 - t) * b + s * t * c + (1 - s) * t * e
-                points.append((float(x) % 360, float(y)))
-    return points
 
 
 def _insert_tracts(butler: Butler, skymap: SkyMap, tracts: Iterable[int]) -> None:

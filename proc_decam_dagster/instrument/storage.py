@@ -39,7 +39,7 @@ STORAGE_FORMATTERS = {
 
 
 def butler_seed_config() -> Config:
-    """Return the configuration with which a repository of the embedded engine is made (``Butler.makeRepo(config=…)``)."""
+    """Return the configuration with which a repository of the embedded engine is made (``Butler.makeRepo``)."""
     config = Config()
     for name, definition in STORAGE_CLASSES.items():
         config["storageClasses", name] = definition

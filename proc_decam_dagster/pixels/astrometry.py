@@ -258,9 +258,10 @@ def _refuse_bad(fit, plate, x, y, flux, reference, min_matched, max_rms_mas):
         raise MeasurementFailure(f"astrometric scatter is {fit.rms_mas:.0f} mas; at most {max_rms_mas:.0f} is a match",
                                  **figures)  # fmt: skip
     linear = plate.coefficients[:, 1:3]
-    if np.abs(linear - np.eye(2)).max() > 0.02:
+    change = float(np.abs(linear - np.eye(2)).max())
+    if change > 0.02:
         raise MeasurementFailure(f"the astrometric fit changes the header's scale or orientation by "
-                                 f"{100 * np.abs(linear - np.eye(2)).max():.1f} %: a wrong match", **figures)  # fmt: skip
+                                 f"{100 * change:.1f} %: a wrong match", change=change, **figures)  # fmt: skip
     # Of the reference stars on the image most must have been found, or the match is chance.
     ny, nx = plate.shape
     corners = plate.plane(np.array([0, nx, nx, 0]), np.array([0, 0, ny, ny])) * 3600

@@ -1,4 +1,4 @@
-"""One detector of one visit, from a detrended image to a calibrated one: the order of the algorithms, and its figures."""
+"""One detector of one visit, from a detrended image to a calibrated one: the order of the algorithms, and figures."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

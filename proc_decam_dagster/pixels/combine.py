@@ -247,9 +247,9 @@ def combine(
     Notes
     -----
     Clipping uses the noise known from overscan and photon statistics, not the scatter of a handful of values, so the
-    mean loses next to nothing (1 pixel in 150,000) and is as unbiased for 5 frames as for 50. Nearly all pixels take the
-    fast path, the plain mean; only those with a value that stands out are sorted and clipped around their median, which
-    cosmic rays in fewer than half of the frames cannot move.
+    mean loses next to nothing (1 pixel in 150,000) and is as unbiased for 5 frames as for 50. Nearly all pixels take
+    the fast path, the plain mean; only those with a value that stands out are sorted and clipped around their median,
+    which cosmic rays in fewer than half of the frames cannot move.
     """
     n = len(stack)
     if n < 3:

@@ -11,10 +11,10 @@ from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.jit import jit
 from proc_decam_dagster.pixels.mask import BAD, CR, NODATA, SAT
 
-THRESHOLD = 5.0
+THRESHOLD = 5.3
 """Laplacian significance of a hit pixel."""
 
-NEIGHBOUR = 0.42
+NEIGHBOUR = 0.4
 """Fraction of the threshold that suffices for a neighbour of a hit pixel."""
 
 CONTRAST = 2.0
@@ -23,7 +23,13 @@ CONTRAST = 2.0
 RELAXED = 0.5
 """Fraction of the contrast that suffices beside a hit."""
 
-ITERATIONS = 6
+EXCESS = 3.0
+"""Excess over its surroundings, in standard deviations, that suffices beside a hit where the sky is smooth."""
+
+SMOOTH = 2.5
+"""Fine structure, in standard deviations, below which the sky counts as smooth."""
+
+ITERATIONS = 12
 TILE = 64
 PAD = 6
 """Border added by reflection: the reach of the largest filter."""
@@ -176,6 +182,18 @@ def _clean(image, variance, hit, usable, ys, xs, start, stop):  # pragma: no cov
 
 
 @jit
+def _excess(image, hit, usable, y, x, buffer):  # pragma: no cover - compiled
+    """What a pixel has above the median of the good pixels around it."""
+    n = 0
+    for v in range(y - 3, y + 4):
+        for u in range(x - 3, x + 4):
+            if usable[v, u] and not hit[v, u] and (v != y or u != x):
+                buffer[n] = image[v, u]
+                n += 1
+    return image[y, x] - _median(buffer, n) if n else np.float32(0)
+
+
+@jit
 def _search(
     image, variance, usable, ys, xs, n_candidates, threshold, neighbour, contrast, iterations, hit, visited
 ):  # pragma: no cover - compiled  # fmt: skip
@@ -195,11 +213,16 @@ def _search(
             if found == capacity:
                 break
             significance, noise = _significance(image, variance, y, x, buffer)
-            if significance <= limit:
+            # The rim of a wide hit is too smooth for the Laplacian; beside a hit on blank sky an excess is enough.
+            rim = iteration > 0 and _excess(
+                image, hit, usable, y, x, buffer
+            ) > EXCESS * noise
+            if significance <= limit and not rim:
                 continue
             fine = max(_fine_structure(image, y, x, buffer), np.float32(0.01) * noise)
             at_edge = min(y, x) < PAD + 4 or y >= image.shape[0] - PAD - 4 or x >= image.shape[1] - PAD - 4
-            if _laplacian(image, y, x) > (4 * least if at_edge else least) * fine:
+            sharp = significance > limit and _laplacian(image, y, x) > (4 * least if at_edge else least) * fine
+            if sharp or (rim and fine < SMOOTH * noise):
                 found_y[found] = y
                 found_x[found] = x
                 found += 1

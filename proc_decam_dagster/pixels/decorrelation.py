@@ -10,7 +10,7 @@ HALF = 15
 """Half width of the whitening kernel, pixels."""
 GRID = 64
 """Frequencies on each axis."""
-FLOOR = 0.1
+FLOOR = 0.04
 """Least power at any frequency, relative to zero frequency: bounds the amplification of what is not noise."""
 
 

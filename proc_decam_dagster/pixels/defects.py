@@ -98,7 +98,7 @@ def interpolate(
     Returns
     -------
     filled : `int`
-        Number of pixels filled; a pixel with no good one within reach on both sides, along either axis, keeps its value.
+        Number of pixels filled; one without good pixels within reach on both sides, along either axis, keeps its value.
     """
     ys, xs = np.nonzero(mask & bits)
     values = np.empty(len(ys), np.float32)
@@ -110,4 +110,3 @@ def interpolate(
     variance[ys, xs] = np.maximum(variances[filled], 0)
     mask[ys, xs] |= INTERP
     return int(filled.sum())
-

@@ -188,7 +188,8 @@ def subtract(
     mask[spoilt & ~nodata & ((mask & UNUSABLE) == 0)] |= SUSPECT
     image[nodata] = np.nan
     spread[nodata] = np.inf
-    blank = ~spoilt & (brightness < 0.5 * np.sqrt(np.where(nodata, 0, spread)))
+    # far above the template's own noise, which is part of the difference's: no pixel is chosen by its noise
+    blank = ~spoilt & (brightness < 3 * np.sqrt(np.where(nodata, 0, spread)))
     noise_scale = blank_sky_scatter(image, spread, blank)
     spread *= np.float32(noise_scale**2)
     psf = _difference_psf(science.psf, kernel.kernel, direction, noise)
@@ -234,7 +235,11 @@ def _whiten(
     residual: np.ndarray, kernel: Callable[[float, float], np.ndarray], half: int,
     sharp: MaskedImage, broad: MaskedImage, noise: Noise,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Return the whitened residual and its variance, before any change of unit."""
+    """Return the whitened residual and its variance, before any change of unit.
+
+    Both kernels have unit sum, so that a star's photon noise, which comes from few pixels, counts fully in a flux,
+    though single pixels of convolved sky are quieter: the images' variances are added, then scaled to the sky's.
+    """
     image, spread = np.empty_like(residual), np.empty_like(residual)
     tiles = Tiles(residual.shape, WHITENING_HALF)
     for tile in tiles:
@@ -242,7 +247,8 @@ def _whiten(
         phi = noise.whitening(match)
         image[tile.slices] = tiles.crop(tiles.spectrum(residual, tile) * tiles.kernel_spectrum(phi), tile)
         gain_sharp, gain_broad = noise_gains(match, phi, noise.sharp_shape, noise.broad_shape)
-        spread[tile.slices] = gain_sharp * sharp.variance[tile.slices] + gain_broad * broad.variance[tile.slices]
+        gain = (gain_sharp * noise.sharp + gain_broad * noise.broad) / (noise.sharp + noise.broad)
+        spread[tile.slices] = np.float32(gain) * (sharp.variance[tile.slices] + broad.variance[tile.slices])
     return image, spread
 
 

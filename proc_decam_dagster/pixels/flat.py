@@ -1,4 +1,4 @@
-"""Flat fields: the level of a flat frame, one illumination per exposure over all detectors, and defects in the master."""
+"""Flat fields: level of a frame, one illumination per exposure over all detectors, and defects in the master."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+from astropy.table import Table
+from scipy.spatial import cKDTree
 
 from proc_decam_dagster.pixels import mask as planes
 from proc_decam_dagster.pixels.image import MaskedImage
+from proc_decam_dagster.pixels.measurement import calibrate_columns, detect_sources, measure_fluxes
 from proc_decam_dagster.pixels.psf_model import AB_ZERO_POINT
 
 
@@ -110,3 +113,44 @@ def inject(
         good = (exposure.mask[rows, columns] & planes.UNUSABLE) == 0
         usable[i] = float((part * good).sum() / stamp.sum())
     return Injected(out, index, x, y, usable)
+
+
+def measure_injected(exposure: MaskedImage, catalogue: Table, snr: float = 5.0, radius_arcsec: float = 1.0) -> Table:
+    """Return the sources of an image with synthetic sources, measured with the PSF and zero point that it has.
+
+    Parameters
+    ----------
+    exposure : `MaskedImage`
+        With synthetic sources; its ``DETECTED`` plane is set.
+    catalogue : `astropy.table.Table`
+        ``fake_id, x, y, flux`` (nJy) of the synthetic sources.
+    snr : `float`
+        Detection threshold.
+    radius_arcsec : `float`
+        A synthetic source is recovered by the nearest source within this radius.
+
+    Returns
+    -------
+    table : `astropy.table.Table`
+        The columns of the source table and ``fake_id`` (-1 for real sources), ``fake_flux`` (nJy), ``fake_distance``
+        (pixels), ``fake_ratio`` (recovered over injected flux).
+    """
+    fwhm = exposure.psf.fwhm(exposure.shape[1] / 2, exposure.shape[0] / 2)
+    table = detect_sources(exposure, fwhm, snr)
+    measure_fluxes(exposure, table, fwhm)
+    calibrate_columns(exposure, table)
+    number = np.full(len(table), -1, np.int64)
+    flux, distance = np.full(len(table), np.nan), np.full(len(table), np.nan)
+    if len(table) and len(catalogue):
+        pixel_arcsec = float(np.sqrt(abs(np.linalg.det(exposure.wcs.pixel_scale_matrix)))) * 3600
+        away, nearest = cKDTree(np.stack([table["x"], table["y"]], 1)).query(
+            np.stack([catalogue["x"], catalogue["y"]], 1), distance_upper_bound=radius_arcsec / pixel_arcsec
+        )
+        # Of two fakes on one source the nearer one is recovered.
+        for fake in np.argsort(-away):
+            if np.isfinite(away[fake]):
+                row = nearest[fake]
+                number[row], flux[row], distance[row] = catalogue["fake_id"][fake], catalogue["flux"][fake], away[fake]
+    table["fake_id"], table["fake_flux"], table["fake_distance"] = number, flux, distance
+    table["fake_ratio"] = np.asarray(table["psf_flux"]) / flux
+    return table

@@ -181,9 +181,9 @@ def correct(
     Returns
     -------
     image : `MaskedImage`
-        Electrons; flat-fielded if a flat was given. The variance is Poisson's of each pixel's own charge, read noise and
-        the masters' noise. Mask: `SAT` (raw level at or above saturation, and the eight neighbours), `SUSPECT` (near
-        saturation), `BAD` (no valid flat: zero, negative or NaN), `CROSSTALK` (source amplifier saturated).
+        Electrons; flat-fielded if a flat was given. The variance is Poisson's of each pixel's own charge, read noise
+        and the masters' noise. Mask: `SAT` (raw level at or above saturation, and the eight neighbours), `SUSPECT`
+        (near saturation), `BAD` (no valid flat: zero, negative or NaN), `CROSSTALK` (source amplifier saturated).
     """
     overscans = measure_overscans(raw, readouts) if overscans is None else overscans
     shape = (max(readout.box[3] for readout in readouts), max(readout.box[2] for readout in readouts))

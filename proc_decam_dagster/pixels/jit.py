@@ -1,4 +1,4 @@
-"""Compilation settings of every numba kernel: caching that survives read-only installs, and NaN-safe fast arithmetic."""
+"""Compilation settings of numba kernels: a cache that survives read-only installs, and NaN-safe fast arithmetic."""
 
 import os
 import tempfile

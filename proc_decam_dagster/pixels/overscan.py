@@ -1,4 +1,4 @@
-"""Overscan: the electronic level of every row of an amplifier, without printing the overscan's own noise into the image."""
+"""Overscan: the electronic level of every row of an amplifier, without printing the overscan's noise into the image."""
 
 from dataclasses import dataclass
 

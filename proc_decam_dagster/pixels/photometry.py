@@ -163,13 +163,15 @@ def aperture_fluxes(
     return flux, error, flag != 0
 
 
-def encircled_fraction(profile: np.ndarray, fwhm: float, half: int) -> float:
+def encircled_fraction(profile: np.ndarray, noise: float, fwhm: float, half: int) -> float:
     """Return the fraction of a star's total light within a square of half width ``half``, from its stacked profile.
 
     Parameters
     ----------
     profile : `numpy.ndarray`, (size, size)
-        Stacked image of stars, wider than the square, any normalisation.
+        Stacked image of stars, wider than the square; one whose light within the square is 1.
+    noise : `float`
+        Noise of its pixels.
     fwhm : `float`
         Full width at half maximum, pixels.
     half : `int`
@@ -177,9 +179,9 @@ def encircled_fraction(profile: np.ndarray, fwhm: float, half: int) -> float:
 
     Notes
     -----
-    Beyond 1 FWHM the light is fitted with a Moffat profile and a constant (the error of the sky); inside the stack's
-    edge the light is summed, outside it the Moffat profile is integrated. It is a curve of growth whose outer part,
-    where noise and sky would dominate a sum, is the fitted wing.
+    Beyond 1 FWHM the light is fitted with a Moffat profile and a constant (the error of the sky, a few per cent of
+    its noise at most), and the Moffat profile's light outside the square is added to that within. It is a curve of
+    growth whose outer part, where noise and sky would dominate a sum, is the fitted wing.
     """
     centre = profile.shape[0] // 2
     dy, dx = np.mgrid[-centre : centre + 1, -centre : centre + 1]
@@ -188,24 +190,24 @@ def encircled_fraction(profile: np.ndarray, fwhm: float, half: int) -> float:
     edges = np.concatenate([edges, np.arange(edges[-1] + 2, centre + 0.5, 2.0)])
     rings = [(radius >= lo) & (radius < hi) for lo, hi in zip(edges[:-1], edges[1:])]
     r = np.array([radius[ring].mean() for ring in rings])
-    value = np.array([np.median(profile[ring]) for ring in rings])
-    scatter = np.array([profile[ring].std() / np.sqrt(ring.sum()) for ring in rings])
-    peak = float(profile.max())
-    error = np.hypot(np.maximum(scatter, 1e-7 * peak), 0.01 * np.abs(value))
+    value = np.array([profile[ring].mean() for ring in rings])
+    count = np.array([ring.sum() for ring in rings])
+    error = np.hypot(noise / np.sqrt(count), 0.01 * np.abs(value))
 
-    def moffat(parameters: np.ndarray, at: np.ndarray) -> np.ndarray:
+    def wing(parameters: np.ndarray, at: np.ndarray) -> np.ndarray:
         amplitude, core, beta, _ = parameters
-        return amplitude * peak * (1 + (at / (core * fwhm)) ** 2) ** -beta
+        alpha = core * fwhm
+        return amplitude * (beta - 1) / (np.pi * alpha**2) * (1 + (at / alpha) ** 2) ** -beta
 
     fit = least_squares(
-        lambda p: (moffat(p, r) + p[3] * 1e-4 * peak - value) / error,
+        lambda p: np.append((wing(p, r) + p[3] * noise - value) / error, p[3] / 0.2),
         x0=(1.0, 0.9, 2.8, 0.0),
-        bounds=((0.01, 0.2, 1.7, -50), (20, 4, 12, 50)),
+        bounds=((0.2, 0.3, 1.8, -3), (3, 3, 8, 3)),
     )
-    amplitude, core, beta, offset = fit.x
-    alpha = core * fwhm
-    clean = profile - offset * 1e-4 * peak
-    inside = clean[radius <= centre].sum()
-    beyond = np.pi * amplitude * peak * alpha**2 / (beta - 1) * (1 + (centre / alpha) ** 2) ** (1 - beta)
-    box = slice(centre - half, centre + half + 1)
-    return float(clean[box, box].sum() / (inside + beyond))
+    reach = int(np.ceil(10 * fwhm))
+    dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    radius = np.hypot(dx, dy)
+    outside = (radius <= reach) & (np.maximum(np.abs(dx), np.abs(dy)) > half)
+    amplitude, core, beta, _ = fit.x
+    beyond = wing(fit.x, radius[outside]).sum() + amplitude * (1 + (reach / (core * fwhm)) ** 2) ** (1 - beta)
+    return float(1 / (1 + beyond))

@@ -10,6 +10,7 @@ from proc_decam_dagster.pixels.failure import MeasurementFailure
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.photometry import encircled_fraction
 from proc_decam_dagster.pixels.psf_model import PsfModel, monomials, shift
+from proc_decam_dagster.pixels.psf_shape import denoise
 
 
 @dataclass(frozen=True)
@@ -179,11 +180,14 @@ def fit_psf(
     points, cube, index = np.array(positions), np.stack(stamps), np.array(index)
     noise = np.array([np.sqrt(np.median(_cut(exposure.variance, *p, half))) for p in points])
     model, keep, flux = _fit_cube(exposure.shape, points, cube, noise, degree, minimum)
-    for _ in range(iterations):
-        model = _refine(exposure, model, points[keep], flux[keep], noise[keep])
+    stars = points[keep], flux[keep], noise[keep]
+    for _ in range(max(iterations, 1)):
+        model, variance = _refine(exposure, model, *stars)
+    model = PsfModel(_normalised(denoise(model.coefficients, variance, fwhm)), model.degree, model.shape)
     middle = exposure.shape[1] / 2, exposure.shape[0] / 2
     width = model.fwhm(*middle)
-    fraction = encircled_fraction(_wide_stack(exposure, points[keep], flux[keep], width), width, half)
+    profile, profile_noise = _wide_stack(exposure, *stars, width)
+    fraction = encircled_fraction(profile, profile_noise, width, half)
     model = PsfModel((model.coefficients * fraction).astype(np.float32), model.degree, model.shape)
     used = np.zeros(len(x), bool)
     used[index[keep]] = True
@@ -248,34 +252,52 @@ def _normalised(coefficients: np.ndarray) -> np.ndarray:
 
 
 def _refine(exposure, model, points, flux, noise):
-    """Return the model with the mean residual of its stars folded back, each taken at its own sub-pixel position."""
+    """Return the model with the mean residual of its stars folded back, each taken at its own sub-pixel position.
+
+    Also returned is the noise variance of each coefficient, (n_terms, size, size).
+    """
     half = model.size // 2
     residuals = []
-    for (px, py), f in zip(points, flux):
+    for px, py in points:
         rendered = model.stamp(px, py)
         data = _cut(exposure.image, px, py, half)
         amplitude = (data * rendered).sum() / (rendered**2).sum()
         residuals.append(shift(data / amplitude - rendered, np.floor(px + 0.5) - px, np.floor(py + 0.5) - py))
     terms = monomials(points[:, 0] / model.shape[1] - 0.5, points[:, 1] / model.shape[0] - 0.5, model.degree).T
     relative = noise / flux
-    step = _solve(terms, np.stack(residuals), 1 / np.hypot(relative, np.median(relative)))
-    return PsfModel(_normalised(model.coefficients + step), model.degree, model.shape)
+    weight = 1 / np.hypot(relative, np.median(relative))
+    step = _solve(terms, np.stack(residuals), weight)
+    inverse = np.linalg.pinv(terms * weight[:, None]) * weight
+    sky, photons = (inverse**2) @ relative**2, (inverse**2) @ (1 / flux)
+    light = np.clip(model.coefficients[0], 0, None)
+    variance = sky[:, None, None] + photons[:, None, None] * light
+    return PsfModel(_normalised(model.coefficients + step), model.degree, model.shape), variance
 
 
-def _wide_stack(exposure, points, flux, fwhm):
-    """Return the median of the brightest stars' wide stamps, unit flux, (size, size); neighbours fall out of it."""
+def _wide_stack(exposure, points, flux, noise, fwhm):
+    """Return the weighted mean of the stars' wide stamps, unit flux, (size, size), and its noise per pixel.
+
+    Neighbours are clipped against the median, so the wings are those of the stars themselves.
+    """
     half = int(np.ceil(5.5 * fwhm))
-    stamps = []
+    stamps, good, chosen = [], [], []
     for i in np.argsort(-flux):
         flags = _cut(exposure.mask, *points[i], half + 3)
         stamp = _recentred(exposure.image, *points[i], half)
         if stamp is None or flags is None or not np.isfinite(stamp).all():
             continue
-        bad = (flags[3:-3, 3:-3] & planes.UNUSABLE) != 0
-        stamps.append(np.where(bad, np.nan, stamp / flux[i]))
-        if len(stamps) == 60:
+        stamps.append(stamp / flux[i])
+        good.append((flags[3:-3, 3:-3] & planes.UNUSABLE) == 0)
+        chosen.append(i)
+        if len(stamps) == 40:
             break
     if len(stamps) < 3:
         raise MeasurementFailure(f"{len(stamps)} stars lie far enough from the edge to measure the PSF's wings",
                                  n_stars=len(stamps), needed=3)  # fmt: skip
-    return np.nan_to_num(np.nanmedian(stamps, axis=0))
+    cube, good = np.stack(stamps), np.stack(good)
+    relative = (noise[chosen] / flux[chosen])[:, None, None]
+    median = np.median(cube, axis=0)
+    tolerance = 4 * np.sqrt(relative**2 + np.clip(median, 0, None) / flux[chosen][:, None, None]) + 0.1 * np.abs(median)
+    weight = np.where(good & (np.abs(cube - median) < tolerance), 1 / relative**2, 0)
+    total = np.maximum(weight.sum(0), 1e-30)
+    return (weight * cube).sum(0) / total, float(1 / np.sqrt(np.median(total)))

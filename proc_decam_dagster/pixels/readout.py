@@ -1,4 +1,4 @@
-"""One amplifier's readout: where its pixels lie in the raw array, and its gain, noise and saturation from the header."""
+"""One amplifier's readout: where its pixels lie in the raw array; its gain, noise and saturation from the header."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -8,6 +8,7 @@ from lsst.daf.butler import CollectionType
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository.engines import INSTRUMENT
+from proc_decam_dagster.repository.presence import has_collection, has_dataset_type
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.collections import chain_name, coadd_inputs_collection
@@ -28,13 +29,13 @@ def associate(
     """
     butler = repo.butler(writeable=True)
     for name in collections:
-        if not butler.collections.query(name):
+        if not has_collection(butler, name):
             raise SurveyError(
                 f"collection {name} does not exist", fix=f"`butler query-collections {repo.root}` lists all"
             )
     refs: list[Any] = []
     for name in dataset_types:
-        if not list(butler.registry.queryDatasetTypes(name)):
+        if not has_dataset_type(butler, name):
             raise SurveyError(
                 f"dataset type {name} does not exist", fix=f"`butler query-dataset-types {repo.root}` lists all"
             )
@@ -89,7 +90,7 @@ def associate_coadd_inputs(
         wanted: dict[str, list[Any]] = {t: [] for t in types}
         for night in nights:
             chain = chain_name("drp", night)
-            if not butler.collections.query(chain):
+            if not has_collection(butler, chain):
                 raise SurveyError(
                     f"night {night} has no collection {chain}",
                     fix=f"run `proc-decam pipeline {repo.root} drp {night}` first",
@@ -133,7 +134,7 @@ def _register_tagged(butler: Any, collection: str) -> None:
 
 def _query(butler: Any, name: str, collections: Sequence[str], where: str, skymap: str) -> list[Any]:
     """Return the refs of a dataset type, the first found of each data id; none if the type is not registered."""
-    if not list(butler.registry.queryDatasetTypes(name)):
+    if not has_dataset_type(butler, name):
         return []
     dimensions = butler.get_dataset_type(name).dimensions
     terms = [f"({where})"] if where else []

@@ -11,6 +11,7 @@ from lsst.daf.butler import CollectionType, Timespan
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository.engines import INSTRUMENT
+from proc_decam_dagster.repository.presence import has_collection, has_dataset_type
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.collections import calib_collection, raw_collection
@@ -95,7 +96,7 @@ def certify_calibrations(
     collection = calib_collection(night, dataset)
     report = CertifyReport(dataset, collection)
     butler = repo.butler(writeable=True)
-    if not butler.collections.query(chain):
+    if not has_collection(butler, chain):
         raise SurveyError(
             f"night {night} has no collection {chain}",
             fix=f"run `proc-decam pipeline {repo.root} {row.name} {night}` first",
@@ -128,19 +129,20 @@ def decertify(repo: Repository, collection: str, dataset: str, *, begin: str = A
         If the collection or dataset type does not exist, or the collection holds no calibrations.
     """
     butler = repo.butler(writeable=True)
-    if not butler.collections.query(collection):
+    if not has_collection(butler, collection):
         raise SurveyError(
             f"collection {collection} does not exist", fix=f"`butler query-collections {repo.root}` lists all"
         )
     kind = butler.collections.get_info(collection).type
     if kind is not CollectionType.CALIBRATION:
         raise SurveyError(f"collection {collection} is a {kind.name}", "a CALIBRATION collection")
-    if not list(butler.registry.queryDatasetTypes(dataset)):
+    if not has_dataset_type(butler, dataset):
         raise SurveyError(
             f"dataset type {dataset} does not exist", fix=f"`butler query-dataset-types {repo.root}` lists all"
         )
     with repo.lock(collection, wait_seconds=60):
-        butler.registry.decertify(collection, dataset, timespan(begin, end))
+        if _certified(butler, dataset, collection):
+            butler.registry.decertify(collection, dataset, timespan(begin, end))
 
 
 def certify_refs(butler: Any, collection: str, refs: Iterable[Any], begin: str = ALL_BEGIN, end: str = ALL_END) -> None:
@@ -150,21 +152,22 @@ def certify_refs(butler: Any, collection: str, refs: Iterable[Any], begin: str =
     with butler.transaction():
         for name in {ref.datasetType.name for ref in refs}:
             of_type = [ref for ref in refs if ref.datasetType.name == name]
-            butler.registry.decertify(
-                collection, name, timespan(ALL_BEGIN, ALL_END), dataIds=[ref.dataId for ref in of_type]
-            )
+            if _certified(butler, name, collection):
+                butler.registry.decertify(
+                    collection, name, timespan(ALL_BEGIN, ALL_END), dataIds=[ref.dataId for ref in of_type]
+                )
             butler.registry.certify(collection, of_type, timespan(begin, end))
 
 
 def count_frames(butler: Any, chain: str, dataset: str, raws: str) -> Counter[tuple[int, str]]:
     """Return the number of frames behind each master, by (detector, physical filter; "" for a bias).
 
-    Counted from the instrument signature removals that succeeded; from the tagged raws where no record of those is left.
+    Counted from the instrument signature removals that succeeded; from the tagged raws if none is recorded.
     """
     metadata = f"{ISR_TASK[dataset]}_metadata"
-    name, collection = (metadata, chain) if list(butler.registry.queryDatasetTypes(metadata)) else (datasets.RAW, raws)
+    name, collection = (metadata, chain) if has_dataset_type(butler, metadata) else (datasets.RAW, raws)
     by_filter = (
-        "physical_filter" in butler.get_dataset_type(dataset).dimensions if _is_registered(butler, dataset) else False
+        "physical_filter" in butler.get_dataset_type(dataset).dimensions if has_dataset_type(butler, dataset) else False
     )
     found = butler.query_datasets(
         name, [collection], limit=None, explain=False, with_dimension_records=True, where=f"instrument='{INSTRUMENT}'"
@@ -174,13 +177,9 @@ def count_frames(butler: Any, chain: str, dataset: str, raws: str) -> Counter[tu
     )
 
 
-def _is_registered(butler: Any, dataset: str) -> bool:
-    return bool(list(butler.registry.queryDatasetTypes(dataset)))
-
-
 def _masters(butler: Any, dataset: str, chain: str) -> list[Any]:
     """Return the newest master of each data id among the chain's own RUNs: not those certified before."""
-    if not _is_registered(butler, dataset):
+    if not has_dataset_type(butler, dataset):
         return []
     info = butler.collections.get_info(chain)
     runs = [c for c in info.children if butler.collections.get_info(c).type is CollectionType.RUN]
@@ -188,6 +187,11 @@ def _masters(butler: Any, dataset: str, chain: str) -> list[Any]:
         return []
     refs = butler.query_datasets(dataset, runs, limit=None, explain=False, where=f"instrument='{INSTRUMENT}'")
     return sorted(refs, key=lambda ref: tuple(str(v) for v in ref.dataId.required_values))
+
+
+def _certified(butler: Any, dataset: str, collection: str) -> list[Any]:
+    """Return what is certified. The middleware's decertify fails on a collection that never held the dataset type."""
+    return butler.query_datasets(dataset, [collection], find_first=False, limit=None, explain=False)
 
 
 def _data_id(ref: Any) -> dict[str, Any]:
@@ -203,7 +207,7 @@ def _too_few(ref: Any, frames: Mapping[tuple[int, str], int], min_frames: int) -
 def _absent(
     refs: list[Any], expected: Iterable[int], frames: Mapping[tuple[int, str], int], butler: Any, dataset: str
 ) -> list[tuple[dict[str, Any], str]]:
-    """Return the expected data ids without a master; a flat is expected in every filter that the night has frames in."""
+    """Return the expected data ids without a master: a flat is expected in every filter that has frames."""
     found = {(d["detector"], d.get("physical_filter", "")) for d in map(_data_id, refs)}
     filters = sorted({f for _, f in frames} | {f for _, f in found}) or [""]
     return [
@@ -217,10 +221,10 @@ def _absent(
 def _replace(butler: Any, dataset: str, collection: str, refs: list[Any]) -> int:
     """Certify refs in place of those of the same data ids; return how many others stay."""
     butler.collections.register(collection, CollectionType.CALIBRATION)
-    if not _is_registered(butler, dataset):
+    if not has_dataset_type(butler, dataset):
         return 0
     replaced = {tuple(ref.dataId.required_values) for ref in refs}
-    before = butler.query_datasets(dataset, [collection], find_first=False, limit=None, explain=False)
+    before = _certified(butler, dataset, collection)
     if refs:
         certify_refs(butler, collection, refs, VALID_BEGIN, VALID_END)
     return len({tuple(r.dataId.required_values) for r in before} - replaced)

@@ -1,4 +1,4 @@
-"""A new repository: configuration, instrument, curated calibrations, skymaps; and the same for one begun by `butler`."""
+"""A new repository: configuration, instrument, curated calibrations, skymaps; the same for one begun by `butler`."""
 
 import os
 import shutil
@@ -61,7 +61,8 @@ def create_repository(
         config["registry", "db"] = registry_db
     ours = not repository.root.exists() or not any(repository.root.iterdir())
     try:
-        Butler.makeRepo(str(repository.root), config=config)
+        # Forcing the root would put a SQLite registry that lies elsewhere back into the repository.
+        Butler.makeRepo(str(repository.root), config=config, forceConfigRoot=registry_db is None)
         butler = repository.butler(writeable=True)
         made_with.register_instrument(butler)
         made_with.write_curated_calibrations(butler)

@@ -71,7 +71,7 @@ class Engine(Protocol):
         """Insert the exposures' dimension records and ingest their raws, all or none."""
 
     def define_visits(self, butler: Any, exposures: Iterable[int], skymap: str) -> int:
-        """Define the visits of science exposures, with the skymap's tracts that they fall on; return how many were new."""
+        """Define the visits of science exposures, and the tracts that they fall on; return how many were new."""
 
     def rings_skymap(self, name: str = "") -> SkyMap:
         """Return the skymap of the whole sky, under its own name if none is given."""

@@ -9,6 +9,7 @@ from lsst.daf.butler import CollectionType
 
 from proc_decam_dagster.camera.filters import FILTERS
 from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.repository.presence import has_collection
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.survey.collections import FAKES, run_name
 
@@ -50,7 +51,7 @@ def _new_run(butler, collection: str) -> str:
     """Return a RUN name that is not taken, even if two tables come within a second."""
     stamped = run_name(collection, "table", "ingest").replace("/table/ingest", "")
     name, number = stamped, 1
-    while butler.collections.query(name):
+    while has_collection(butler, name):
         number += 1
         name = f"{stamped}_{number}"
     return name

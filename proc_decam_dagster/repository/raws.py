@@ -17,6 +17,7 @@ from lsst.daf.butler import CollectionType
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository.engines import INSTRUMENT
+from proc_decam_dagster.repository.presence import has_collection, has_dataset_type
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.repository.settings import write_whole
 from proc_decam_dagster.survey import datasets
@@ -30,7 +31,7 @@ TRANSFERS = ("direct", "copy", "symlink", "hardlink", "link", "relsymlink")
 BATCH = 100
 """Raw files ingested in one transaction: what an interruption can cost."""
 POOL_FROM = 48
-"""From this number of files on, headers are read in other processes: starting those costs as much as reading as many."""
+"""From this number of files on, headers are read in other processes: to start those costs as much as to read these."""
 QUERY_CHUNK = 2000
 
 
@@ -216,8 +217,7 @@ def raw_refs(repo: Repository, numbers: Iterable[int], collection: str = RAW_ALL
 
 
 def _has_raws(butler: Any, collection: str) -> bool:
-    types = butler.registry.queryDatasetTypes(datasets.RAW)
-    return bool(list(types)) and bool(butler.collections.query(collection))
+    return has_dataset_type(butler, datasets.RAW) and has_collection(butler, collection)
 
 
 def _known_path(repo: Repository) -> Path:
@@ -246,7 +246,7 @@ def _wanted_files(
         if known.get(md5, number) != number:
             report.failed.append((str(path), f"ingested before as exposure {known[md5]}, but the table says {number}"))
         elif number in present and not reingest:
-            report.existing.append(number)
+            existing.add(number)
         elif not path.is_file():
             report.failed.append((str(path), "the file does not exist; expected what `proc-decam download` writes"))
         elif not valid:

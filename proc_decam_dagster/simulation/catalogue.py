@@ -119,7 +119,7 @@ def stars(seed: int, trixel: int, thinning: float = 1.0) -> np.ndarray:
     # Near stars are bright and move: the motions' scale falls from 15 to 3 mas/yr.
     scale = np.interp(r, [13, 22], [15.0, 3.0])
     table["pm_ra"], table["pm_dec"] = rng.normal(0, scale), rng.normal(0, scale)
-    red = np.where(rng.random(r.size) < 0.4, rng.normal(1.3, 0.15, r.size), rng.normal(0.5, 0.15, r.size)).clip(0.1, 1.8)
+    red = rng.normal(np.where(rng.random(r.size) < 0.4, 1.3, 0.5), 0.15).clip(0.1, 1.8)
     table["r"] = r
     table["g"] = r + red
     table["i"] = r - 0.42 * red + 0.06 + rng.normal(0, 0.02, r.size)

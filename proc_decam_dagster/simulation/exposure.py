@@ -93,7 +93,7 @@ def _to_electrons(flux_njy, exposure: Exposure) -> np.ndarray:
 
 
 def _night_movers(scene: Scene, exposure: Exposure, detector: int) -> np.ndarray:
-    # The night's middle is its reference time, whichever exposure asks.
+    # The night's first exposure is the reference time, whichever exposure asks.
     start = exposure.mjd - (exposure.sequence[0] - 1) * 900.0 / 86400
     return movers(scene.plan, exposure.night, round(start, 6), detector, scene.stars)
 

@@ -209,8 +209,8 @@ def extension(detector: Detector, wcs_cards: dict[str, object]) -> list[tuple[st
         ]
     cards += [("FPA", "DECAM_BKP1", ""), ("INHERIT", True, ""), ("CCDBIN1", 1, ""), ("CCDBIN2", 1, "")]
     values = {**wcs_cards, "RADESYS": "FK5"}
-    cards += [("EQUINOX", 2000.0, ""), ("LTM1_1", 1.0, ""), ("LTM2_2", 1.0, ""), ("LTM1_2", 0.0, ""), ("LTM2_1", 0.0, "")]
-    cards += [("LTV1", 56.0, ""), ("LTV2", float(y0), "")]
+    cards += [("EQUINOX", 2000.0, ""), ("LTM1_1", 1.0, ""), ("LTM2_2", 1.0, ""), ("LTM1_2", 0.0, "")]
+    cards += [("LTM2_1", 0.0, ""), ("LTV1", 56.0, ""), ("LTV2", float(y0), "")]
     cards += [(key, float(value) if isinstance(value, np.floating) else value, "") for key, value in values.items()]
     return cards + [("VALIDA", True, "Amp A is valid"), ("VALIDB", True, "Amp B is valid")]
 

@@ -120,7 +120,7 @@ class PsfField:
         return total * (self.beta - 1) / np.pi * np.sqrt(a * c - b * b)
 
     def pixel_fwhm(self) -> float:
-        """Return the FWHM in pixels as a detector sees it: of the circle with the half-maximum area, mean over a CCD."""
+        """Return the FWHM in pixels with the pixel's own width: of the circle of half-maximum area, mean over a CCD."""
         ny, nx = TRIMMED_SHAPE
         half = int(np.ceil(self.fwhm)) + 1
         widths = []

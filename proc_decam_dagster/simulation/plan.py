@@ -97,8 +97,8 @@ class SurveyPlan:
     def first_day(self) -> date:
         """Return the date on which the field crosses the meridian near midnight, in 2019."""
         after_equinox = ((self.sky[0] - 180.0) % 360.0) / 360.0 * 365.25
-        day = date(2019, 3, 20) + timedelta(days=round(after_equinox))
-        return day.replace(year=2019)
+        # 20 March, when the Sun stands at RA 0 and RA 180° culminates at midnight, is the year's 79th day.
+        return date(2019, 1, 1) + timedelta(days=round(78 + after_equinox) % 365)
 
     def nights(self) -> list[tuple[str, str]]:
         """Return the nights as (YYYYMMDD, ``template`` or ``science``), in order; science begins a month later."""
@@ -210,7 +210,7 @@ def exposures_of_night(plan: SurveyPlan, index: int, night: str, kind: str) -> l
     """
     if plan.sky[1] - OBSERVATORY["latitude"] > 70.0:
         raise SurveyError(
-            f"sky position Dec {plan.sky[1]:+.1f}", "a declination below +39.8, airmass 2.9 at CTIO", "choose another SKY"
+            f"sky position Dec {plan.sky[1]:+.1f}", "a declination below +39.8, airmass 2.9 at CTIO", "choose another"
         )
     rng = np.random.default_rng([plan.seed, 101, int(night)])
     midnight, expnum = mjd_of_night(night), FIRST_EXPNUM + EXPNUMS_A_NIGHT * index
@@ -252,7 +252,7 @@ def _objects(plan: SurveyPlan, rng, midnight: float, expnum: int, night: str, ki
     exposures = []
     for n in range(count):
         mjd = start + n * 900.0 / 86400
-        # Well under the 60" between transients' positions and the detectors' edges, see transients.MARGIN.
+        # Under the 39" between transients and the edges of their detector, see scene.MARGIN.
         dither = rng.uniform(-25, 25, 2) / 3600
         ra = (plan.sky[0] + dither[0] / np.cos(np.radians(plan.sky[1]))) % 360
         dec = plan.sky[1] + dither[1]

@@ -137,7 +137,10 @@ def add_crosstalk(signals: dict[int, np.ndarray]) -> None:
             source = known_detector(row.source).amplifier(row.source_amplifier)
             block = signals[row.source][source.bbox.slices]
             # Pixels that are read at the same time belong together.
-            block = block[:: -1 if victim.flip_y != source.flip_y else 1, :: -1 if victim.flip_x != source.flip_x else 1]
+            if victim.flip_y != source.flip_y:
+                block = block[::-1]
+            if victim.flip_x != source.flip_x:
+                block = block[:, ::-1]
             leaks.append((victim_id, victim.bbox.slices, np.float32(row.coefficient) * block))
     for victim_id, where, leak in leaks:
         signals[victim_id][where] += leak

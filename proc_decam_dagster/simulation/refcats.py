@@ -12,6 +12,8 @@ GAIA_LIMIT, PS1_LIMIT = 20.7, 22.5
 """Faintest Gaia G and PS1 r magnitudes."""
 PS1_FLOOR = 0.008
 """Relative error of the brightest PS1 fluxes."""
+PS1_ERROR = 15.0 / 3.6e6
+"""Error of a PS1 position in each direction, deg."""
 _MAS = np.pi / 180 / 3.6e6
 _NANOJANSKY = 31.4
 
@@ -51,7 +53,7 @@ _PS1_COLUMNS = {
     "coord_ra_err": ("E", None, None, "Scalar"),
     "coord_dec_err": ("E", None, None, "Scalar"),
     "epoch": ("K", None, None, "Scalar"),
-    **{name: ("E", None, None, "Scalar") for name in ("pm_ra", "pm_dec", "pm_ra_err", "pm_dec_err")},
+    **dict.fromkeys(("pm_ra", "pm_dec", "pm_ra_err", "pm_dec_err"), ("E", None, None, "Scalar")),
 }
 
 
@@ -103,13 +105,15 @@ def ps1(seed: int, trixel: int, stars: np.ndarray, galaxies: np.ndarray) -> dict
     def joined(name: str) -> np.ndarray:
         return np.concatenate([table[name] for table in both])
 
+    error_ra, error_dec = rng.normal(0, PS1_ERROR, (2, size))
     columns = {
         "id": joined("id"),
-        "coord_ra": np.radians((joined("ra") + rng.normal(0, 15.0, size) / 3.6e6 / np.cos(np.radians(joined("dec")))) % 360),
-        "coord_dec": np.radians(joined("dec") + rng.normal(0, 15.0, size) / 3.6e6),
+        "coord_ra": np.radians((joined("ra") + error_ra / np.cos(np.radians(joined("dec")))) % 360),
+        "coord_dec": np.radians(joined("dec") + error_dec),
         "parent": np.zeros(size, np.int64),
         "epoch": rng.integers(1_270_000_000, 1_420_000_000, size),
-        **{name: np.zeros(size) for name in ("coord_ra_err", "coord_dec_err", "pm_ra", "pm_dec", "pm_ra_err", "pm_dec_err")},
+        **{f"coord_{axis}_err": np.zeros(size) for axis in ("ra", "dec")},
+        **{f"pm_{axis}": np.zeros(size) for axis in ("ra", "dec", "ra_err", "dec_err")},
     }
     for band, limit in zip(bands, (23.3, 23.2, 23.1, 22.3, 21.4)):
         flux = _flux(joined(band))

@@ -4,15 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from proc_decam_dagster.camera.detectors import detector as known_detector
 from proc_decam_dagster.camera.distortion import detector_outline, field_radius_deg
 from proc_decam_dagster.camera.distortion import pixel_to_sky as nominal_sky
+from proc_decam_dagster.camera.distortion import sky_to_pixel as nominal_pixel
 from proc_decam_dagster.camera.geometry import PIXEL_SCALE, TRIMMED_SHAPE
 from proc_decam_dagster.simulation import catalogue
-from proc_decam_dagster.simulation.optics import PsfField
-from proc_decam_dagster.simulation.plan import AB_OF_NANOJANSKY, Exposure, SurveyPlan
+from proc_decam_dagster.simulation.optics import PsfField, pixel_to_sky
+from proc_decam_dagster.simulation.plan import AB_OF_NANOJANSKY, Exposure, SurveyPlan, mjd_of_night
 
 MARGIN = 150
-"""Transients lie farther than this from a detector's edges at the nominal pointing (pixels): dithers keep them on it."""
+"""Transients lie this many pixels inside a detector at the nominal pointing, more than dithers move them."""
 BRIGHT = 16.5
 """Stars brighter than this (AB) hide what is near: nothing is placed there."""
 HIDDEN_ARCSEC = 8.0
@@ -93,8 +95,6 @@ def make_scene(plan: SurveyPlan, tables: dict[int, tuple[np.ndarray, np.ndarray]
     seen = seen_trixels(plan)
     stars = np.concatenate([tables[t][0] for t in seen])
     galaxies = np.concatenate([tables[t][1] for t in seen])
-    from proc_decam_dagster.simulation.plan import mjd_of_night
-
     science = [night for night, kind in plan.nights() if kind == "science"]
     reference = mjd_of_night(science[0]) + 1.2 if science else mjd_of_night(plan.nights()[-1][0]) + 1.2
     transients = [_transients(plan, detector, stars, galaxies, reference) for detector in plan.detectors]
@@ -108,15 +108,13 @@ def flux_for_snr(snr, area: float, background: float) -> np.ndarray:
 
 
 def snr_of_flux(flux, area: float, background: float) -> np.ndarray:
-    """Return the SNR of an optimal PSF flux: ``flux / sqrt(area · background + flux)``, the inverse of `flux_for_snr`."""
+    """Return the SNR of an optimal PSF flux, ``flux / sqrt(area · background + flux)``."""
     flux = np.asarray(flux, float)
     return flux / np.sqrt(area * background + np.abs(flux))
 
 
 def background_of(exposure_sky: float, detector: int) -> float:
     """Return the variance of a blank pixel, electrons²: sky and read noise."""
-    from proc_decam_dagster.camera.detectors import detector as known_detector
-
     return exposure_sky + float(np.mean([a.read_noise**2 for a in known_detector(detector).amplifiers]))
 
 
@@ -153,8 +151,6 @@ def _transients(plan: SurveyPlan, detector: int, stars, galaxies, reference: flo
     x, y = rng.uniform(MARGIN, nx - MARGIN, number), rng.uniform(MARGIN, ny - MARGIN, number)
     ra, dec = nominal_sky(detector, x, y, *plan.sky)
     host, distance = np.zeros(number, np.int64), np.zeros(number)
-    from proc_decam_dagster.camera.distortion import sky_to_pixel as nominal_pixel
-
     gx, gy = nominal_pixel(detector, galaxies["ra"], galaxies["dec"], *plan.sky)
     hosts = np.flatnonzero(
         (gx > MARGIN) & (gx < nx - MARGIN) & (gy > MARGIN) & (gy < ny - MARGIN) & (galaxies["r"] < 22.5)
@@ -172,7 +168,8 @@ def _transients(plan: SurveyPlan, detector: int, stars, galaxies, reference: flo
     keep = clear[_apart(x[clear], y[clear], 12.0)][: plan.transients]
     table = np.zeros(keep.size, TRANSIENT)
     table["id"] = detector * 100_000 + np.arange(keep.size)
-    table["ra"], table["dec"], table["host_id"], table["host_distance_arcsec"] = ra[keep], dec[keep], host[keep], distance[keep]
+    table["ra"], table["dec"], table["host_id"] = ra[keep], dec[keep], host[keep]
+    table["host_distance_arcsec"] = distance[keep]
     # Evenly spread in the logarithm, so that every survey has as many strong ones.
     snr = np.geomspace(4, 60, max(plan.transients, 1))[: keep.size]
     table["snr_nominal"] = rng.permutation(snr)
@@ -229,8 +226,6 @@ def star_magnitudes(plan: SurveyPlan, stars: np.ndarray, mjd: float) -> np.ndarr
 
 def fakes(plan: SurveyPlan, exposure: Exposure, detector: int, cards: dict, stars: np.ndarray) -> dict[str, np.ndarray]:
     """Return the fakes to be injected into a detector of an exposure: x, y, ra, dec, snr, flux_e, mag."""
-    from proc_decam_dagster.simulation.optics import pixel_to_sky
-
     rng = np.random.default_rng([plan.seed, 504, detector, exposure.expnum])
     ny, nx = TRIMMED_SHAPE
     x, y = rng.uniform(40, nx - 40, 2 * plan.fakes), rng.uniform(40, ny - 40, 2 * plan.fakes)

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-import numpy as np
-
 from proc_decam_dagster.camera.detectors import detector as known_detector
 from proc_decam_dagster.camera.filters import band_of
 from proc_decam_dagster.errors import SurveyError
@@ -97,8 +95,9 @@ def simulate_survey(
     for number in detectors:
         known_detector(number)
     plan = SurveyPlan(
-        seed=seed, detectors=tuple(detectors), sky=(float(sky[0]) % 360, float(sky[1])), template_nights=template_nights,
-        science_nights=science_nights, exposures_per_night=exposures_per_night, zeros=zeros, flats=flats,
+        seed=seed, detectors=tuple(detectors), sky=(float(sky[0]) % 360, float(sky[1])),
+        template_nights=template_nights, science_nights=science_nights,
+        exposures_per_night=exposures_per_night, zeros=zeros, flats=flats,
         band=band_of(band), exposure_time=exposure_time, **more,
     )  # fmt: skip
     if plan.band not in SKY_BRIGHTNESS:
@@ -129,7 +128,7 @@ def read_plan(directory: str | os.PathLike) -> tuple[SurveyPlan, list[tuple[str,
     """
     path = Path(directory) / PLAN
     if not path.is_file():
-        raise SurveyError(f"{directory} holds no simulated survey", f"the file {PLAN}", "make one with `simulate_survey`")
+        raise SurveyError(f"{directory} holds no simulated survey", f"the file {PLAN}", "make one first")
     values = json.loads(path.read_text())
     nights = [tuple(night) for night in values.pop("nights")]
     return SurveyPlan.from_dict(values), nights
@@ -223,10 +222,6 @@ def _append(root: Path, truths: list, *, replace: bool) -> None:
         table = Table(rows) if rows else Table()
         if not replace and (root / name).is_file():
             old = Table.read(root / name, format="ascii.ecsv")
-            for both in (old, table):
-                for column in both.colnames:  # names of one night, such as 20190217, are text in every table
-                    if column in ("night", "OBJECT"):
-                        both[column] = np.asarray(both[column]).astype(str)
             table = vstack([old, table]) if len(table) else old
         if name == "truth/fakes.ecsv":
             _write_fakes(root, table)

@@ -64,7 +64,9 @@ class BiasCombineTask(pipe_base.PipelineTask):
         )  # fmt: skip
         butlerQC.put(outputs, outputRefs)
 
-    def run(self, raws: Mapping[int, Any], statistics: Sequence[Mapping[str, Any]], *, detector: int) -> pipe_base.Struct:
+    def run(
+        self, raws: Mapping[int, Any], statistics: Sequence[Mapping[str, Any]], *, detector: int
+    ) -> pipe_base.Struct:
         """Return ``bias``: image and variance in ADU, metadata with the frames and their noise.
 
         Parameters

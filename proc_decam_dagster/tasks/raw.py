@@ -38,7 +38,7 @@ def describe(raw: Any) -> dict[str, Any]:
     Returns
     -------
     metadata : `dict`
-        ``exposure, detector, physical_filter, band, exptime`` (s), ``mjd`` (middle of the exposure, TAI) and ``object``.
+        ``exposure, detector, physical_filter, band, exptime`` (s), ``mjd`` (middle of the exposure, TAI), ``object``.
     """
     exptime = float(card(raw, "EXPTIME", 0.0))
     physical_filter = str(card(raw, "FILTER", ""))

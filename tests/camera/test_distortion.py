@@ -56,6 +56,17 @@ def test_far_positions_are_not_on_the_detector():
     assert np.isfinite(x).tolist() == [True, False, False]
 
 
+@pytest.mark.parametrize("solution", SOLUTIONS)
+@pytest.mark.parametrize("detector", [1, 25, 35, 61, 62])
+def test_no_position_is_put_on_a_detector_where_it_does_not_belong(detector, solution):
+    xi, eta = (each.ravel() for each in np.meshgrid(np.linspace(-3.5, 3.5, 141), np.linspace(-3.5, 3.5, 141)))
+    x, y = sky_to_pixel(detector, 150 + xi, eta, 150.0, 0.0, solution)
+    inside = (x > -0.5) & (x < 2047.5) & (y > -0.5) & (y < 4095.5)
+    assert 10 < inside.sum() < 30
+    back = pixel_to_sky(detector, x[inside], y[inside], 150.0, 0.0, solution)
+    assert separation(150 + xi[inside], eta[inside], *back).max() < 1e-3
+
+
 def test_reference_pixels_are_those_of_a_real_raw_header(shared_data):
     header = yaml.safe_load((shared_data / "headers" / "fitsheader-decam-raw_dec050441_25.yaml").read_text())
     cards = tpv_header(25, 0, 0)

@@ -33,8 +33,11 @@ def image():
         wcs=WCS(fits.Header(tpv_header(35, 149.4, 1.7))),
         psf=PsfModel(rng.random((3, 21, 21)), 1, SHAPE),
         flux_scale=12.3456789012,
-        metadata={"expnum": 845291, "filter": "VR DECam c0007 6300.0 2600.0", "seeing": np.float32(1.25), "bad": float("nan"),
-                  "good": np.bool_(True), "nothing": None, "a_name_longer_than_eight": [1, 2.5], "n": np.int64(3)},
+        metadata={
+            "expnum": 845291, "filter": "VR DECam c0007 6300.0 2600.0", "seeing": np.float32(1.25),
+            "bad": float("nan"), "good": np.bool_(True), "nothing": None, "a_name_longer_than_eight": [1, 2.5],
+            "n": np.int64(3),
+        },
     )  # fmt: skip
 
 

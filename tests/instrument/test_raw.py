@@ -73,7 +73,7 @@ def test_truncated_file_names_itself_and_both_sizes(raw_file):
     expected = min(end for end in ends if end > cut)
     with pytest.raises(SurveyError, match=rf"{raw_file.name} is truncated: {cut} bytes; expected at least {expected}"):
         scan_raw(raw_file)
-    last = [extension for extension in walk_until_error(raw_file)][-1]
+    last = list(walk_until_error(raw_file))[-1]
     assert last.end <= cut
 
 

@@ -1,13 +1,15 @@
 """A survey of tiny raw files with real header cards, and a repository of it."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from lsst.daf.butler import DatasetType
 
-from proc_decam_dagster.repository import Repository, create_repository
+from proc_decam_dagster.repository import Repository, create_repository, define_visits, ingest_raws, tag_raws
 
 ZERO, FLAT, SCIENCE = "zero", "dome flat", "object"
 DETECTORS = (1, 25)
@@ -60,7 +62,8 @@ def make_exposures(
         write_raw(folder / f"{row[2]}_c4d_{expnum}_ori.fits.fz", expnum, obs_type, number, **pointing)
         rows.append(row)
     names = (
-        "obs_type", "caldat", "md5sum", "proc_type", "archive_filename", "EXPNUM", "night", "band", "RA(deg)", "DEC(deg)",
+        "obs_type", "caldat", "md5sum", "proc_type", "archive_filename", "EXPNUM", "night", "band",
+        "RA(deg)", "DEC(deg)",
     )  # fmt: skip
     return Table(rows=rows, names=names)
 
@@ -76,10 +79,63 @@ def empty_template(tmp_path_factory) -> Path:
 @pytest.fixture
 def repo(empty_template, tmp_path) -> Repository:
     """A fresh repository of its own for each test."""
-    import shutil
-
     root = tmp_path / "repo"
     shutil.copytree(empty_template, root)
     repository = Repository(root)
     yield repository
     repository.close()
+
+
+@pytest.fixture(scope="session")
+def image_dir(tmp_path_factory) -> Path:
+    """Folder of one night's raw files: two zeros, two flats, two science exposures."""
+    folder = tmp_path_factory.mktemp("survey") / "images"
+    make_exposures(folder)
+    return folder
+
+
+@pytest.fixture
+def exposures(image_dir) -> Table:
+    """The exposure table of `image_dir`."""
+    return make_exposures(image_dir)
+
+
+@pytest.fixture(scope="session")
+def ingested_template(empty_template, tmp_path_factory, image_dir) -> Path:
+    """A repository with the night ingested, tagged, its visits defined; to copy."""
+    root = tmp_path_factory.mktemp("ingested") / "repo"
+    shutil.copytree(empty_template, root)
+    repository = Repository(root)
+    ingest_raws(repository, make_exposures(image_dir), image_dir)
+    for name in ("bias", "flat", "drp"):
+        tag_raws(repository, "20190401", name)
+    define_visits(repository, "20190401")
+    repository.close()
+    return root
+
+
+@pytest.fixture
+def night(ingested_template, tmp_path) -> Repository:
+    """A repository of its own for each test, with the night 20190401 ingested."""
+    root = tmp_path / "repo"
+    shutil.copytree(ingested_template, root)
+    repository = Repository(root)
+    yield repository
+    repository.close()
+
+
+@pytest.fixture
+def put():
+    """A function that puts a small dictionary as a dataset: a stand-in for what pipelines write."""
+
+    def put_dataset(repo, name, run, dimensions, is_calibration=False, **data_id):
+        butler = repo.butler(writeable=True)
+        kind = DatasetType(
+            name, dimensions, "StructuredDataDict", universe=butler.dimensions, isCalibration=is_calibration
+        )
+        butler.registry.registerDatasetType(kind)
+        if "instrument" in kind.dimensions:
+            data_id["instrument"] = "DECam"
+        return butler.put({"value": 1}, kind, data_id, run=run)
+
+    return put_dataset

@@ -15,7 +15,8 @@ FULL = {"subset": "20190401", "coadd_subset": "2019", "template_type": "meanclip
         ("flat", "20190401/calib/bias DECam/calib 20190401/flat/raw"),
         (
             "drp",
-            "fakes refcats skymaps 20190401/calib/flat 20190401/calib/bias DECam/calib_bpm DECam/calib 20190401/drp/raw",
+            "fakes refcats skymaps 20190401/calib/flat 20190401/calib/bias "
+            "DECam/calib_bpm DECam/calib 20190401/drp/raw",
         ),
         ("coadd", "2019/meanclip/coadd/inputs skymaps refcats"),
         ("diff_drp", "2019/meanclip/coadd 20190401/drp"),

@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from astropy.time import Time, TimeDelta
-from lsst.daf.butler import Butler, CollectionType, DataCoordinate, DatasetRef, DatasetType, Timespan
+from lsst.daf.butler import Butler, CollectionType, DatasetRef, DatasetType, Timespan
 from lsst.pipe.base import Instrument
 
 from proc_decam_dagster.repository.repository import Repository
@@ -91,9 +91,7 @@ def add_night(repository: ToyRepository, night: str, proc_type: str, exposures, 
                 ),
             )  # fmt: skip
             for detector in detectors:
-                data_id = DataCoordinate.standardize(
-                    instrument="DECam", exposure=exposure, detector=detector, universe=butler.dimensions
-                )
+                data_id = registry.expandDataId(instrument="DECam", exposure=exposure, detector=detector)
                 refs.append(butler.put({"value": float(exposure)}, DatasetRef(raw, data_id, run=RAW_ALL)))
         registry.associate(tag, refs)
 
@@ -108,7 +106,7 @@ def certify_flat(repository: ToyRepository, night: str, detectors) -> None:
             {"value": 1.0},
             DatasetRef(
                 flat,
-                DataCoordinate.standardize(instrument="DECam", detector=d, universe=butler.dimensions),
+                butler.registry.expandDataId(instrument="DECam", detector=d),
                 run=f"toy/flat/{night}",
             ),
         )

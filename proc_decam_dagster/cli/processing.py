@@ -1,0 +1,245 @@
+"""Commands that process: a proc type's steps, whole nights, templates."""
+
+import os
+from pathlib import Path
+
+import click
+
+from proc_decam_dagster.cli import show
+from proc_decam_dagster.cli.collections import parts
+from proc_decam_dagster.cli.common import (
+    Many,
+    command,
+    cores,
+    image_dir_option,
+    images_of,
+    pipeline_dir_option,
+    repo_argument,
+    science_option,
+    sciences,
+    slurm_option,
+    slurm_options,
+    template_options,
+    where_option,
+    workers_option,
+)
+from proc_decam_dagster.errors import SurveyError
+
+PROC_TYPES = ("bias", "flat", "drp", "science", "diff_drp")
+"""What `night` takes; `survey.proc_types` knows them, this only tells a value from an argument."""
+INJECTED = "injected"
+
+
+def _is_step(word: str) -> bool:
+    return word.removeprefix("step")[:1].isdigit() and len(word.removeprefix("step")) <= 2 or "," in word
+
+
+@command(
+    "pipeline",
+    example="J=24 proc-decam pipeline ./repo bias 20190401 --where \"instrument='DECam' and detector=1\"\n"
+    "proc-decam pipeline ./repo drp 20190401 --steps 2a 2b",
+)
+@repo_argument
+@click.argument("proc_type")
+@click.argument("subset")
+@template_options
+@click.option("--steps", cls=Many, split=True, accepts=_is_step, metavar="STEP …", help="Only these.  [default: all]")
+@where_option
+@slurm_option
+@workers_option("Executions at once; steps of one chain follow one another, so this counts for `night`.")
+@pipeline_dir_option
+@science_option
+def pipeline(
+    repo, proc_type, subset, coadd_subset, template_type, steps, where, workers, pipeline_dir, science
+) -> None:  # fmt: skip
+    """Run the steps of one proc type, and certify what it makes.
+
+    SUBSET is a night; for coadd it is the coadd subset. The environment's J says how many processes run.
+    """
+    jobs = cores()
+    row, subset, coadd_subset = parts(proc_type, subset, coadd_subset)
+    chain = row.chain(subset, coadd_subset, template_type)
+    row.select_steps(",".join(steps))
+    from proc_decam_dagster.execution import run_pipeline
+    from proc_decam_dagster.repository import open_repository
+
+    repository, reports = open_repository(repo), []
+    with show.Progress() as progress:
+        for kind in sciences(science):
+            reports.append(
+                run_pipeline(
+                    repository, row.name, subset, coadd_subset=coadd_subset, template_type=template_type,
+                    steps=list(steps) or None, where=where, science=kind, jobs=jobs, pipeline_dir=pipeline_dir,
+                    progress=progress.quanta,
+                )  # fmt: skip
+            )
+    for report in reports:
+        show.pipeline(report)
+    if not all(r.ok for r in reports):
+        raise SurveyError(f"{chain} is not complete", "every quantum to succeed, and what is made to be certified")
+
+
+@command(
+    "night",
+    example="J=24 proc-decam night ./repo ./data/exposures.ecsv --nights 20190401 -J 4\n"
+    "proc-decam night ./repo 20190401 --proc-type diff_drp --coadd-subset 2019 --template-type meanclip",
+)
+@repo_argument
+@click.argument("exposures", metavar="EXPOSURES|NIGHT")
+@click.option("--nights", default=".*", show_default=True, help="Regular expression that nights must match as a whole.")
+@click.option(
+    "--proc-types", "--proc-type", cls=Many, split=True, accepts=lambda word: word.split(",")[0] in PROC_TYPES,
+    default=["bias", "flat", "drp"], show_default=True, metavar="PROC_TYPE …",
+    help="bias, flat, drp or science, diff_drp.",
+)  # fmt: skip
+@template_options
+@where_option
+@slurm_options
+@workers_option("Nights at once; with J cores each, J times this is the ceiling.")
+@image_dir_option
+@pipeline_dir_option
+@science_option
+def night(
+    repo, exposures, nights, proc_types, coadd_subset, template_type, where, workers, image_dir, pipeline_dir, science
+) -> None:
+    """Process nights: ingest, tag, chain, define visits, run the steps, certify calibrations.
+
+    The second argument is an exposure table, or one night of a repository that knows its table. A night that fails
+    does not stop the others; calibrations are never certified after a failure. The exit code tells if all went well.
+    """
+    from proc_decam_dagster.survey.exposures import nights_of
+    from proc_decam_dagster.survey.nights import is_night, matching_nights
+    from proc_decam_dagster.survey.proc_types import proc_type as row_of
+
+    jobs = cores()
+    rows = [row_of(name) for name in proc_types]
+    wrong = [r.name for r in rows if "subset" not in r.axes]
+    if wrong:
+        raise click.UsageError(f"--proc-types: {', '.join(wrong)} is not made by the night: use `proc-decam coadd`")
+    for row in rows:
+        row.chain("night", coadd_subset, template_type)
+    known = is_night(exposures) and not Path(exposures).exists()
+    table, images = (None, image_dir) if known else _table_and_images(Path(exposures), image_dir, rows)
+    from proc_decam_dagster.execution import run_nights
+    from proc_decam_dagster.repository import open_repository
+
+    repository = open_repository(repo)
+    if table is None:
+        chosen = matching_nights(exposures, nights_of(repository.known_exposures()))
+        chosen = matching_nights(nights, chosen)
+    else:
+        chosen = matching_nights(nights, nights_of(table))
+        repository.remember_exposures(table)
+    workers = min(workers, len(chosen))
+    jobs = jobs or max(1, (os.cpu_count() or 1) // workers)
+    reports = []
+    with show.Progress() as progress:
+        for names, kind in _passes([r.name for r in rows], science):
+            reports += run_nights(
+                repository, chosen, names, executions=workers, jobs=jobs, finished=_tell, exposures=table,
+                image_dir=images, coadd_subset=coadd_subset, template_type=template_type, where=where, science=kind,
+                pipeline_dir=pipeline_dir, progress=progress.quanta,
+            )  # fmt: skip
+    show.table(
+        ("night", "proc type", "quanta", "seconds", "outcome"),
+        [
+            (r.night, r.proc_type, r.pipeline.quanta if r.pipeline else 0, round(r.seconds, 1), _outcome(r))
+            for r in reports
+        ],
+    )
+    bad = [f"{r.night} {r.proc_type}" for r in reports if not r.ok]
+    if bad:
+        raise SurveyError(f"{len(bad)} of {len(reports)} did not succeed ({', '.join(bad[:10])})", fix="see above")
+
+
+@command(
+    "coadd",
+    example='proc-decam coadd ./repo "2019*/drp" --coadd-subset 2019 --template-type meanclip --warp-coadd-name deep',
+)
+@repo_argument
+@click.argument("subset")
+@template_options
+@click.option("--warp-coadd-name", default="deep", show_default=True, help="What the warps' dataset type starts with.")
+@where_option
+@click.option("--collections", cls=Many, split=True, metavar="CHAIN …", help="Only these of the drp chains.")
+@click.option("--steps", cls=Many, split=True, accepts=_is_step, metavar="STEP …", help="Only these.  [default: all]")
+@slurm_options
+@workers_option("Executions at once; a coadd is one.")
+@pipeline_dir_option
+def coadd(
+    repo, subset, coadd_subset, template_type, warp_coadd_name, where, collections, steps, workers, pipeline_dir
+) -> None:
+    """Make a template from the warps of all matching nights.
+
+    SUBSET matches nights, with or without /drp: "2019*", "2019*/drp", 20190401. What is gathered is gathered anew each
+    time. The environment's J says how many processes run.
+    """
+    from proc_decam_dagster.survey.proc_types import proc_type as row_of
+
+    jobs, row = cores(), row_of("coadd")
+    chain = row.chain("", coadd_subset, template_type)
+    row.select_steps(",".join(steps))
+    from proc_decam_dagster.execution import run_coadd
+    from proc_decam_dagster.execution.coadd import coadd_subset_nights
+    from proc_decam_dagster.repository import open_repository
+
+    repository = open_repository(repo)
+    nights = coadd_subset_nights(repository, subset)
+    if collections:
+        nights = _nights_of_chains(nights, collections)
+    click.echo(f"{chain}: warps of {len(nights)} nights ({', '.join(nights[:10])}{' …' if len(nights) > 10 else ''})")
+    with show.Progress() as progress:
+        report = run_coadd(
+            repository, "|".join(nights), coadd_subset, template_type, warp_coadd_name=warp_coadd_name, where=where,
+            steps=list(steps) or None, jobs=jobs, pipeline_dir=pipeline_dir, progress=progress.quanta,
+        )  # fmt: skip
+    show.pipeline(report)
+    if not report.ok:
+        raise SurveyError(f"{chain} is not complete", "every quantum to succeed", "see above")
+
+
+def _table_and_images(file: Path, image_dir: Path | None, rows):
+    """Return an exposure table, and the folder of its raw files if a proc type needs some."""
+    from proc_decam_dagster.survey.exposures import read_exposures
+
+    table = read_exposures(file)
+    return table, images_of(file, image_dir) if any(r.obs_type for r in rows) else None
+
+
+def _passes(names: list[str], science: str) -> list[tuple[list[str], str]]:
+    """Return (proc types, science images) in the order to run: only differences know injected images."""
+    clean = names if science != INJECTED else [n for n in names if n != "diff_drp"]
+    injected = ["diff_drp"] if INJECTED in sciences(science) and "diff_drp" in names else []
+    return [(p, kind) for p, kind in ((clean, "clean"), (injected, INJECTED)) if p]
+
+
+def _nights_of_chains(nights: list[str], chains) -> list[str]:
+    """Return the nights whose drp chains are among the given ones."""
+    wanted = {c.removesuffix("/drp") for c in chains}
+    unknown = sorted(wanted - set(nights))
+    if unknown:
+        raise SurveyError(
+            f"--collections names {', '.join(unknown)}, which SUBSET does not match or has no warps",
+            f"some of {', '.join(f'{n}/drp' for n in nights)}",
+        )
+    return [n for n in nights if n in wanted]
+
+
+def _tell(report) -> None:
+    """Tell what became of a night and proc type, as soon as it is known."""
+    click.echo(f"── {report.night} {report.proc_type}")
+    if report.ingested is not None:
+        show.ingested(report.ingested)
+    if report.pipeline is not None:
+        show.pipeline(report.pipeline)
+    if report.error:
+        click.echo(f"  error: {report.error}")
+
+
+def _outcome(report) -> str:
+    if report.ok:
+        return "ok"
+    if report.pipeline is None:
+        return "did not run"
+    failed, blocked = (sum(getattr(s, n) for s in report.pipeline.steps) for n in ("failed", "blocked"))
+    return f"{failed} failed, {blocked} blocked" if failed or blocked else "not complete"

@@ -1,0 +1,277 @@
+"""DIA sources: detection in a difference image by its matched filter, measurement, and what speaks against each."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.table import Table
+from scipy.spatial import cKDTree
+
+from proc_decam_dagster.pixels import mask as planes
+from proc_decam_dagster.pixels.image import MaskedImage
+from proc_decam_dagster.pixels.jit import jit
+from proc_decam_dagster.pixels.photometry import aperture_fluxes, psf_fluxes
+from proc_decam_dagster.pixels.tiles import Tiles
+
+OPPOSITE_THRESHOLD = 4.0
+"""Significance of an opposite lobe that makes a dipole."""
+DIPOLE_RATIO = 0.3
+"""… and its strength relative to the stronger lobe."""
+FLAG_COLUMNS = {
+    "edge": planes.EDGE | planes.NODATA,
+    "saturated": planes.SAT,
+    "bad": planes.BAD,
+    "cosmic_ray": planes.CR,
+    "interpolated": planes.INTERP,
+    "suspect": planes.SUSPECT,
+    "crosstalk": planes.CROSSTALK,
+    "injected": planes.INJECTED,
+}
+"""Boolean columns, each set where one of its mask bits lies within a pixel of the centre."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Significance of a point source at every pixel.
+
+    Attributes
+    ----------
+    score : `numpy.ndarray`, (ny, nx), float32
+        Matched-filter signal-to-noise ratio, of unit scatter on blank sky; 0 where too little of the PSF is on good
+        pixels.
+    noise_scale : `float`
+        Scatter of the score on blank sky before it was normalised: by as much do PSF flux errors exceed what the
+        pixels' variances say, because neighbouring pixels' noise is not quite independent.
+    """
+
+    score: np.ndarray
+    noise_scale: float
+
+
+def score_image(difference: MaskedImage, min_usable: float = 0.5) -> Score:
+    """Return the significance of a point source at every pixel of a difference image.
+
+    Parameters
+    ----------
+    difference : `MaskedImage`
+        With its PSF.
+    min_usable : `float`
+        Least fraction of the filter's weight on good pixels.
+    """
+    good = (difference.mask & planes.UNUSABLE) == 0
+    good &= np.isfinite(difference.image) & np.isfinite(difference.variance) & (difference.variance > 0)
+    weight = np.where(good, 1 / np.where(good, difference.variance, 1), 0).astype(np.float32)
+    if not good.any():
+        return Score(np.zeros(difference.shape, np.float32), 1.0)
+    weight /= np.float32(np.median(weight[::5, ::5][good[::5, ::5]]) if good[::5, ::5].any() else weight.max())
+    data = np.where(good, difference.image, 0).astype(np.float32) * weight
+    norm = np.float32(np.median(difference.variance[good][::11]))
+    coverage = good.astype(np.float32)
+    numerator, information, seen = (np.empty(difference.shape, np.float32) for _ in range(3))
+    tiles = Tiles(difference.shape, difference.psf.size // 2)
+    for tile in tiles:
+        psf = difference.psf.kernel(*tile.centre)[::-1, ::-1]
+        first, second = tiles.kernel_spectrum(psf), tiles.kernel_spectrum(psf**2)
+        numerator[tile.slices] = tiles.crop(tiles.spectrum(data, tile) * first, tile)
+        information[tile.slices] = tiles.crop(tiles.spectrum(weight, tile) * second, tile)
+        if good[tile.slices].all() and tile.x0 and tile.y0 and tile.x1 < good.shape[1] and tile.y1 < good.shape[0]:
+            seen[tile.slices] = 1
+        else:
+            seen[tile.slices] = tiles.crop(tiles.spectrum(coverage, tile) * second, tile) / (psf**2).sum()
+    usable = (seen > min_usable) & (information > 0) & good
+    score = np.where(usable, numerator / np.sqrt(np.where(usable, information, 1) * norm), 0).astype(np.float32)
+    sample = score[::3, ::3][usable[::3, ::3]]
+    scale = float(1.4826 * np.median(np.abs(sample - np.median(sample)))) if len(sample) > 100 else 1.0
+    if not scale > 0:
+        scale = 1.0
+    score /= np.float32(scale)
+    return Score(score, scale)
+
+
+@jit
+def _peaks(score, threshold, reach, x, y):
+    """Write the positions of local maxima above a threshold; return how many (at most the arrays' length)."""
+    ny, nx = score.shape
+    count = 0
+    for j in range(2, ny - 2):
+        for i in range(2, nx - 2):
+            value = score[j, i]
+            if value <= threshold:
+                continue
+            highest = True
+            for b in range(max(j - reach, 0), min(j + reach + 1, ny)):
+                for a in range(max(i - reach, 0), min(i + reach + 1, nx)):
+                    # the first of equal neighbours wins
+                    if score[b, a] > value or (score[b, a] == value and (b < j or (b == j and a < i))):
+                        highest = False
+                        break
+                if not highest:
+                    break
+            if highest and count < x.size:
+                x[count] = i
+                y[count] = j
+                count += 1
+    return count
+
+
+def find_peaks(score: np.ndarray, threshold: float, reach: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Return the columns and rows of the local maxima above a threshold, within ``reach`` pixels.
+
+    The outermost two pixels are left out: a peak there has no shape.
+    """
+    x, y = np.empty(100_000, np.int64), np.empty(100_000, np.int64)
+    count = _peaks(score, np.float32(threshold), reach, x, y)
+    return x[:count].copy(), y[:count].copy()
+
+
+def _sub_pixel(score: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return peak positions to a fraction of a pixel: parabolas through the logarithm of three pixels on each axis."""
+
+    def offset(before: np.ndarray, at: np.ndarray, after: np.ndarray) -> np.ndarray:
+        floor = 1e-3 * np.abs(at)
+        low, mid, high = (np.log(np.maximum(v, floor)) for v in (before, at, after))
+        curvature = 2 * mid - low - high
+        return np.clip(np.where(curvature > 0, (high - low) / np.where(curvature > 0, 2 * curvature, 1), 0), -0.7, 0.7)
+
+    middle = score[y, x]
+    dx = offset(score[y, x - 1], middle, score[y, x + 1])
+    dy = offset(score[y - 1, x], middle, score[y + 1, x])
+    return x + dx, y + dy
+
+
+def detect_dia_sources(difference: MaskedImage, threshold: float = 5.0) -> Table:
+    """Detect and measure the sources of a difference image.
+
+    Parameters
+    ----------
+    difference : `MaskedImage`
+        In nJy, with PSF. Its mask gets DETECTED and DETECTED_NEGATIVE.
+    threshold : `float`
+        Significance of a detection.
+
+    Returns
+    -------
+    sources : `astropy.table.Table`
+        One row each, brightest first: ``x, y, x_err, y_err`` (pixels), ``snr`` (negative for negative sources),
+        ``flux, flux_err`` (PSF, nJy), ``ap_flux, ap_flux_err`` (radius in the metadata), ``chi2``, ``sharpness``
+        (peak relative to the PSF's), ``ixx, iyy, ixy`` (pixels²), ``variance_ratio`` (local to sky), ``usable``,
+        ``negative``, ``dipole``, `FLAG_COLUMNS`, ``flags`` (mask bits within a pixel), ``reliability`` (0…1).
+        Metadata: `noise_scale`, `fwhm_px`, `aperture_radius_px`, `threshold`.
+    """
+    result = score_image(difference)
+    ny, nx = difference.shape
+    fwhm = difference.psf.fwhm(nx / 2, ny / 2)
+    x, y, snr = [], [], []
+    for sign in (1, -1):
+        score = result.score if sign > 0 else -result.score
+        column, row = find_peaks(score, OPPOSITE_THRESHOLD)
+        xs, ys = _sub_pixel(score, column, row)
+        x.append(xs)
+        y.append(ys)
+        snr.append(sign * score[row, column])
+    x, y, snr = (np.concatenate(v).astype(float) for v in (x, y, snr))
+    dipole = _dipoles(x, y, snr, fwhm)
+    keep = np.flatnonzero(np.abs(snr) > threshold)
+    keep = keep[np.argsort(-np.abs(snr[keep]))]
+    x, y, snr, dipole = x[keep], y[keep], snr[keep], dipole[keep]
+
+    table = Table({"x": x, "y": y, "snr": snr})
+    spread = fwhm / 2.3548 * 1.4 / np.maximum(np.abs(snr), 1)
+    table["x_err"] = table["y_err"] = spread
+    sign = np.sign(snr)
+    fit = psf_fluxes(difference, x, y, radius=int(np.ceil(2 * fwhm)), min_usable=0.4)
+    table["flux"], table["flux_err"] = fit.flux, fit.flux_err * result.noise_scale
+    core = psf_fluxes(difference, x, y, radius=max(3, int(np.ceil(fwhm))), min_usable=0.0)
+    table["chi2"], table["usable"] = core.chi2, core.usable
+    radius = 1.5 * fwhm
+    table["ap_flux"], table["ap_flux_err"], table["ap_flag"] = aperture_fluxes(difference, x, y, radius)
+    shapes = np.array([_shape(difference, *at, fwhm) for at in zip(x, y, sign)]).reshape(-1, 5)
+    for k, name in enumerate(("ixx", "iyy", "ixy", "sharpness", "variance_ratio")):
+        table[name] = shapes[:, k]
+    sky = np.median(difference.variance[::5, ::5][np.isfinite(difference.variance[::5, ::5])]) if len(x) else 1.0
+    table["variance_ratio"] /= sky
+    bits = np.array([_bits(difference.mask, *at) for at in zip(x, y)], np.int32)
+    table["flags"] = bits
+    for name, wanted in FLAG_COLUMNS.items():
+        table[name] = (bits & wanted) != 0
+    margin = np.minimum(np.minimum(x, nx - 1 - x), np.minimum(y, ny - 1 - y)) if len(x) else x
+    table["edge"] |= margin < 1.5 * fwhm
+    table["negative"], table["dipole"] = snr < 0, dipole
+    table["reliability"] = reliability(table)
+    for row in table:
+        box = np.s_[max(int(row["y"]) - 2, 0) : int(row["y"]) + 4, max(int(row["x"]) - 2, 0) : int(row["x"]) + 4]
+        difference.mask[box] |= planes.DETECTED_NEGATIVE if row["negative"] else planes.DETECTED
+    table.meta |= {
+        "noise_scale": result.noise_scale, "fwhm_px": fwhm, "aperture_radius_px": radius, "threshold": threshold,
+    }  # fmt: skip
+    return table
+
+
+def reliability(table: Table) -> np.ndarray:
+    """Return how far a source looks like a point source on clean pixels, 0…1: a product of one factor for each doubt.
+
+    The factors: significance (0.5 at 5 σ, 1 from 6 σ), fit of the PSF, peak neither sharper nor flatter than the PSF,
+    fraction of the PSF on good pixels, dipole, bits of the mask, and the variance of what it lies upon.
+    """
+    snr = np.abs(np.asarray(table["snr"], float))
+    significance = np.clip((snr - 4) / 2, 0, 1)
+    # a PSF true to 3 % leaves residuals that grow with the flux
+    excess = np.maximum(np.nan_to_num(np.asarray(table["chi2"], float), nan=9.0) - 1, 0) / (0.7 + (0.03 * snr) ** 2)
+    fit = np.exp(-0.5 * excess**2)
+    # the noise of the peak pixel is about a quarter of that of the flux
+    off_peak = np.abs(np.clip(np.nan_to_num(np.asarray(table["sharpness"], float), nan=9.0), 0, 9) - 1)
+    peak = np.exp(-0.5 * (np.maximum(off_peak - 6.0 / np.maximum(snr, 1), 0) / 0.3) ** 2)
+    coverage = np.clip((np.asarray(table["usable"], float) - 0.5) / 0.4, 0, 1)
+    clean = np.where(np.asarray(table["flags"]) & (planes.UNUSABLE | planes.SUSPECT) != 0, 0.4, 1.0)
+    single = np.where(table["dipole"], 0.1, 1.0)
+    faint_host = 1 / (1 + (np.maximum(np.asarray(table["variance_ratio"], float) - 1, 0) / 20) ** 2)
+    return np.nan_to_num(significance * fit * peak * coverage * clean * single * faint_host)
+
+
+def _dipoles(x: np.ndarray, y: np.ndarray, snr: np.ndarray, fwhm: float) -> np.ndarray:
+    """Return which peaks have a comparable peak of the other sign nearby: a star subtracted at the wrong place."""
+    dipole = np.zeros(len(x), bool)
+    positive, negative = np.flatnonzero(snr > 0), np.flatnonzero(snr < 0)
+    if not len(positive) or not len(negative):
+        return dipole
+    points = np.stack([x, y], 1)
+    tree = cKDTree(points[negative])
+    for i, near in zip(positive, tree.query_ball_point(points[positive], 2 * fwhm)):
+        for k in negative[near]:
+            weak, strong = sorted((snr[i], -snr[k]))
+            if weak > DIPOLE_RATIO * strong:
+                dipole[i] = dipole[k] = True
+    return dipole
+
+
+def _bits(mask: np.ndarray, x: float, y: float) -> int:
+    """Return the mask bits within a pixel of a position."""
+    column, row = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
+    box = mask[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+    return int(np.bitwise_or.reduce(box, axis=None)) if box.size else 0
+
+
+def _shape(difference: MaskedImage, x: float, y: float, sign: float, fwhm: float) -> tuple[float, ...]:
+    """Return second moments with a Gaussian weight of the PSF's width, sharpness, and the local variance."""
+    column, row, half = int(np.floor(x + 0.5)), int(np.floor(y + 0.5)), int(np.ceil(1.5 * fwhm))
+    ny, nx = difference.shape
+    y0, y1, x0, x1 = max(row - half, 0), min(row + half + 1, ny), max(column - half, 0), min(column + half + 1, nx)
+    pixels = sign * difference.image[y0:y1, x0:x1]
+    good = np.isfinite(pixels) & ((difference.mask[y0:y1, x0:x1] & planes.UNUSABLE) == 0)
+    variance = difference.variance[row, column]
+    if not good.any():
+        return np.nan, np.nan, np.nan, np.nan, variance
+    dy, dx = np.mgrid[y0:y1, x0:x1] - np.array([y, x])[:, None, None]
+    sigma2 = (fwhm / 2.3548) ** 2
+    weighted = np.where(good, pixels, 0) * np.exp(-(dx**2 + dy**2) / (2 * sigma2))
+    total = weighted.sum()
+    moments = [np.nan] * 3 if total <= 0 else [(weighted * q).sum() / total for q in (dx * dx, dy * dy, dx * dy)]
+    psf = difference.psf.stamp(x, y)
+    middle = len(psf) // 2
+    core = np.s_[middle - 1 : middle + 2, middle - 1 : middle + 2]
+    inner = sign * difference.image[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+    reach = min(middle, half)
+    wide = psf[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1]
+    # peak pixel over the light in the 3×3 core, relative to the PSF's: noise-free of the wings, sharp for cosmic rays
+    expected = psf[middle, middle] / psf[core].sum()
+    seen = inner[inner.shape[0] // 2, inner.shape[1] // 2] / inner.sum() if inner.sum() > 0 else np.nan
+    return *moments, seen / expected if wide.sum() > 0 else np.nan, variance

@@ -1,0 +1,164 @@
+"""`IsrTask`: a raw frame becomes electrons with variance and mask, its defects and cosmic rays filled."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lsst.pipe.base as pipe_base
+import numpy as np
+from lsst.pex.config import Field
+from lsst.pipe.base import connectionTypes
+
+from proc_decam_dagster.pixels.cosmic_rays import CONTRAST, THRESHOLD, repair
+from proc_decam_dagster.pixels.defects import interpolate, paint_boxes
+from proc_decam_dagster.pixels.image import MaskedImage
+from proc_decam_dagster.pixels.isr import Master, correct
+from proc_decam_dagster.pixels.mask import BAD, CR, CROSSTALK, INTERP, NODATA, SAT, SUSPECT, UNUSABLE, fraction
+from proc_decam_dagster.pixels.raw_statistics import dead_amplifiers
+from proc_decam_dagster.pixels.raw_wcs import trimmed_wcs
+from proc_decam_dagster.survey import datasets
+from proc_decam_dagster.tasks.raw import amplifiers, describe
+
+AMPLIFIERS = "AB"
+
+
+def crosstalk_matrix(table: Mapping[str, Any]) -> np.ndarray:
+    """Return the coefficients ``[victim, source]`` between a detector's own amplifiers, (2, 2).
+
+    Parameters
+    ----------
+    table : mapping
+        The ``crosstalk`` dataset: ``detector`` and ``sources``, rows of victim amplifier, source CCD, source amplifier
+        and coefficient. Other CCDs as sources are left out: their leaks are ten times smaller, and correcting them
+        would read every raw twice.
+    """
+    matrix = np.zeros((2, 2))
+    for victim, source, source_amplifier, coefficient in table["sources"]:
+        if int(source) == int(table["detector"]):
+            matrix[AMPLIFIERS.index(victim), AMPLIFIERS.index(source_amplifier)] = coefficient
+    return matrix
+
+
+class IsrConnections(pipe_base.PipelineTaskConnections, dimensions=("instrument", "exposure", "detector")):
+    """Raw frame and calibrations in, corrected frame out."""
+
+    raw = connectionTypes.Input(
+        name=datasets.RAW, doc="Raw frame.", storageClass="DecamRaw", dimensions=("instrument", "exposure", "detector")
+    )
+    statistics = connectionTypes.Input(
+        name=datasets.RAW_STATISTICS,
+        doc="Health of the frame.",
+        storageClass="StructuredDataDict",
+        dimensions=("instrument", "exposure", "detector"),
+    )
+    bias = connectionTypes.PrerequisiteInput(
+        name=datasets.BIAS,
+        doc="Master bias.",
+        storageClass="DecamImage",
+        dimensions=("instrument", "detector"),
+        isCalibration=True,
+    )
+    flat = connectionTypes.PrerequisiteInput(
+        name=datasets.FLAT,
+        doc="Master flat of the exposure's filter.",
+        storageClass="DecamImage",
+        dimensions=("instrument", "physical_filter", "detector"),
+        isCalibration=True,
+    )
+    crosstalk = connectionTypes.PrerequisiteInput(
+        name=datasets.CROSSTALK,
+        doc="Crosstalk coefficients.",
+        storageClass="StructuredDataDict",
+        dimensions=("instrument", "detector"),
+        isCalibration=True,
+    )
+    defects = connectionTypes.PrerequisiteInput(
+        name=datasets.DEFECTS,
+        doc="Bad pixels; a survey without mask files has none.",
+        storageClass="DecamDefects",
+        dimensions=("instrument", "detector"),
+        isCalibration=True,
+        minimum=0,
+    )
+    suspectMask = connectionTypes.PrerequisiteInput(
+        name=datasets.SUSPECT_MASK,
+        doc="Suspect pixels; a survey without mask files has none.",
+        storageClass="DecamDefects",
+        dimensions=("instrument", "detector"),
+        isCalibration=True,
+        minimum=0,
+    )
+    outputExposure = connectionTypes.Output(
+        name=datasets.POST_ISR,
+        doc="Corrected frame, electrons.",
+        storageClass="DecamImage",
+        dimensions=("instrument", "exposure", "detector"),
+    )
+
+
+class IsrConfig(pipe_base.PipelineTaskConfig, pipelineConnections=IsrConnections):
+    """How strict the search for cosmic rays is."""
+
+    doCosmicRays = Field[bool](doc="Find, flag and fill cosmic rays?", default=True)
+    cosmicRayThreshold = Field[float](doc="Laplacian significance of a hit.", default=THRESHOLD)
+    cosmicRayContrast = Field[float](doc="Least Laplacian over fine structure of a hit.", default=CONTRAST)
+
+
+class IsrTask(pipe_base.PipelineTask):
+    """Remove the instrument's signature from a raw frame."""
+
+    ConfigClass = IsrConfig
+    _DefaultName = "isr"
+
+    def run(self, raw, statistics, bias, flat, crosstalk, defects=None, suspectMask=None) -> pipe_base.Struct:
+        """Return ``outputExposure``: electrons, with the raw header's WCS.
+
+        Parameters
+        ----------
+        raw : `proc_decam_dagster.instrument.raw.RawImage`
+        statistics : mapping
+            ``rawStatistics`` of the frame.
+        bias, flat : `proc_decam_dagster.pixels.image.MaskedImage`
+        crosstalk : mapping
+            The ``crosstalk`` dataset.
+        defects, suspectMask : `astropy.table.Table`, optional
+            Boxes ``x0, y0, width, height``.
+        """
+        readouts, overscans = amplifiers(raw)
+        dead = dead_amplifiers(statistics["amplifiers"])
+        image = correct(
+            raw.data, readouts, bias=Master.bias(bias), flat=Master.flat(flat), crosstalk=crosstalk_matrix(crosstalk),
+            overscans=overscans, dead=dead, metadata=describe(raw),
+        )  # fmt: skip
+        np.bitwise_or(image.mask, (bias.mask | flat.mask) & BAD, out=image.mask)
+        if defects is not None:
+            paint_boxes(image.mask, defects, BAD)
+        if suspectMask is not None:
+            paint_boxes(image.mask, suspectMask, SUSPECT)
+        if not dead:
+            interpolate(image.image, image.variance, image.mask, BAD, SAT | NODATA)
+        if self.config.doCosmicRays:
+            repair(image, threshold=self.config.cosmicRayThreshold, contrast=self.config.cosmicRayContrast)
+        offset = min(r.data[0] for r in readouts), min(r.data[1] for r in readouts)
+        image.wcs = trimmed_wcs(raw.header, offset, image.shape)
+        image.metadata |= _quality(image)
+        image.metadata["dead_amplifiers"] = "".join(dead)
+        image.metadata["has_defects"], image.metadata["has_suspect_mask"] = defects is not None, suspectMask is not None
+        for readout, overscan in zip(readouts, overscans):
+            image.metadata[f"gain_{readout.name}"] = readout.gain
+            image.metadata[f"read_noise_{readout.name}"] = readout.read_noise
+            image.metadata[f"measured_noise_{readout.name}"] = overscan.noise * readout.gain
+        if defects is None:
+            self.log.warning("detector %d has no defects in the input collections", image.metadata["detector"])
+        return pipe_base.Struct(outputExposure=image)
+
+
+def _quality(image: MaskedImage) -> dict[str, float]:
+    """Return sky level and noise (electrons) and the fraction of the pixels in each mask plane."""
+    part = slice(None, None, 8), slice(None, None, 8)
+    usable = image.image[part][(image.mask[part] & UNUSABLE) == 0]
+    sky = float(np.median(usable)) if usable.size else float("nan")
+    noise = float(1.4826 * np.median(np.abs(usable - sky))) if usable.size else float("nan")
+    planes = {"BAD": BAD, "SAT": SAT, "CR": CR, "SUSPECT": SUSPECT, "INTERP": INTERP, "CROSSTALK": CROSSTALK}
+    return {"sky": sky, "sky_noise": noise} | {
+        f"fraction_{name.lower()}": fraction(image.mask, bits) for name, bits in planes.items()
+    }

@@ -1,0 +1,29 @@
+"""Where compiled kernels are kept."""
+
+import numpy as np
+
+from proc_decam_dagster.pixels.jit import cache_dir, jit
+
+
+def test_cache_moves_away_from_folders_that_cannot_be_written(tmp_path, monkeypatch):
+    package, home, temporary = tmp_path / "package", tmp_path / "home", tmp_path / "tmp"
+    for folder in (package, home, temporary):
+        folder.mkdir()
+    assert cache_dir(package, home, temporary) is None
+    closed = {package}
+    monkeypatch.setattr("os.access", lambda path, mode: path not in closed)
+    assert cache_dir(package, home, temporary) == home / "proc-decam" / "numba"
+    closed.add(home)
+    assert cache_dir(package, home / "missing", temporary).parent == temporary
+
+
+def test_arithmetic_knows_nan():
+    @jit(cache=False)
+    def count(values):
+        n = 0
+        for i in range(len(values)):
+            if np.isnan(values[i]):
+                n += 1
+        return n
+
+    assert count(np.array([1.0, np.nan, np.inf])) == 1

@@ -1,0 +1,81 @@
+"""Fluxes: unbiased, with honest errors, and nothing invented on bad pixels."""
+
+import numpy as np
+import pytest
+
+from proc_decam_dagster.pixels import mask as planes
+from proc_decam_dagster.pixels.image import MaskedImage
+from proc_decam_dagster.pixels.photometry import aperture_fluxes, encircled_fraction, psf_fluxes
+
+
+@pytest.fixture
+def exposure(sky):
+    """A noisy image of 100 equal faint stars on a grid, with the true PSF."""
+    rng = np.random.default_rng(2)
+    shape = (640, 640)
+    x, y = (g.ravel() for g in np.meshgrid(np.arange(40, 640, 60), np.arange(40, 640, 60)))
+    x, y = x + rng.uniform(-0.5, 0.5, 100), y + rng.uniform(-0.5, 0.5, 100)
+    clean = np.zeros(shape)
+    sky.add_stars(clean, x, y, np.full(100, 3000.0), 4.0)
+    image = rng.poisson(clean + 500) - 500
+    made = MaskedImage(image.astype(np.float32), (clean + 500).astype(np.float32), np.zeros(shape, np.int32))
+    made.psf = sky.psf_model(shape, 4.0, size=61)
+    return made, x, y
+
+
+def test_psf_fluxes_are_unbiased_with_honest_errors(exposure):
+    image, x, y = exposure
+    measured = psf_fluxes(image, x, y)
+    pull = (measured.flux - 3000) / measured.flux_err
+    assert abs(pull.mean()) < 0.35
+    assert pull.std() == pytest.approx(1, abs=0.2)
+    assert measured.chi2.mean() == pytest.approx(1, abs=0.05)
+    assert (measured.usable > 0.999).all()
+
+
+def test_bad_pixels_do_not_reach_a_flux(exposure):
+    image, x, y = exposure
+    before = psf_fluxes(image, x[:1], y[:1]).flux[0]
+    cx, cy = int(x[0]), int(y[0])
+    image.image[cy + 2, cx + 1] = 1e6
+    image.mask[cy + 2, cx + 1] |= planes.CR
+    image.image[cy + 3, cx] = np.nan
+    after = psf_fluxes(image, x[:1], y[:1])
+    assert after.flux[0] == pytest.approx(before, abs=3 * after.flux_err[0])
+    assert 0.8 < after.usable[0] < 1
+
+
+def test_a_source_off_the_image_has_no_flux(exposure):
+    image, *_ = exposure
+    measured = psf_fluxes(image, np.array([-3.0, 320.0, np.nan]), np.array([300.0, 700.0, 3.0]))
+    assert np.isnan(measured.flux).all() and np.isnan(measured.flux_err).all()
+
+
+def test_psf_fluxes_need_a_psf(exposure):
+    image, x, y = exposure
+    image.psf = None
+    with pytest.raises(ValueError, match="PSF"):
+        psf_fluxes(image, x, y)
+
+
+def test_aperture_fluxes_replace_bad_pixels_and_say_so(exposure):
+    image, x, y = exposure
+    image.mask[int(y[0]) + 1, int(x[0])] |= planes.BAD
+    image.image[int(y[0]) + 1, int(x[0])] = 1e6
+    flux, error, flagged = aperture_fluxes(image, x[:2], y[:2], 8.0)
+    assert flagged[0] and not flagged[1]
+    assert flux[0] < 1e4
+    assert error[1] == pytest.approx(np.sqrt(np.pi * 64 * 500 + 3000), rel=0.05)
+    assert [len(part) for part in aperture_fluxes(image, [], [], 8.0)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("fwhm", "beta"), [(3.4, 2.5), (5.0, 3.5)])
+def test_light_outside_the_stamp_is_found_from_the_wings(sky, fwhm, beta):
+    half, size = int(np.ceil(3.5 * fwhm)), 2 * int(np.ceil(5.5 * fwhm)) + 1
+    truth = sky.moffat(401, fwhm, beta=beta)
+    inside = truth[200 - half : 201 + half, 200 - half : 201 + half].sum()
+    rng = np.random.default_rng(0)
+    profile = sky.moffat(size, fwhm, beta=beta) / inside
+    noise = 2e-6
+    found = encircled_fraction(profile + rng.normal(0, noise, profile.shape), noise, fwhm, half)
+    assert found == pytest.approx(inside, abs=0.0015)
