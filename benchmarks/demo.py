@@ -116,9 +116,14 @@ def simulate(folders: Folders, seed: int, detectors: tuple[int, ...], sky: tuple
         return
     simulate_survey(
         folders.sky, seed=seed, detectors=detectors, sky=sky, template_nights=TEMPLATE_NIGHTS,
-        science_nights=SCIENCE_NIGHTS, jobs=jobs, progress=lambda text: print(f"   {text}", flush=True),
+        science_nights=SCIENCE_NIGHTS, jobs=jobs, progress=_tell_files,
     )  # fmt: skip
     marker.write_text(json.dumps(wanted))
+
+
+def _tell_files(done: int, total: int, name: str) -> None:
+    if done % 5 == 0 or done == total:
+        print(f"   {done}/{total} raw files", flush=True)
 
 
 def process(survey: Materialiser, stages: Stages, detectors: tuple[int, ...]) -> tuple[list[str], list[str]]:
@@ -228,7 +233,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     with ArchiveServer(folders.sky) as server:
         prepare(folders)
-        apply(environment(folders, server.base_url))
+        apply(environment(folders, server))
         survey = Materialiser()
         template_nights, science_nights = process(survey, stages, args.detectors)
     with stages("compare with the truth"):

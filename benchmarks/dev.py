@@ -25,8 +25,8 @@ def main() -> int:
 
             server = stack.enter_context(ArchiveServer(folders.sky, port=args.archive_port))
             prepare(folders)
-            apply(environment(folders, server.base_url))
-            print(f"sample survey in {folders.root}; its archive answers at {server.base_url}")
+            apply(environment(folders, server))
+            print(f"sample survey in {folders.root}; its archive answers at {server.url}")
         else:
             # Nothing is lost when it stops: the instance has a home.
             home = Path(os.environ.setdefault("DAGSTER_HOME", str(CHECKOUT / ".dagster_home")))

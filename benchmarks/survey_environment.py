@@ -4,6 +4,10 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from proc_decam_dagster.simulation.server import ArchiveServer
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SURVEY, PROPOSAL = "demo", "2019A-0337"
@@ -41,7 +45,7 @@ class Folders:
         return self.root / "pictures"
 
 
-def environment(folders: Folders, server_url: str) -> dict[str, str]:
+def environment(folders: Folders, server: "ArchiveServer") -> dict[str, str]:
     """Return the environment variables with which the code location works on the sample survey."""
     return {
         "DAGSTER_HOME": str(folders.dagster_home),
@@ -51,9 +55,9 @@ def environment(folders: Folders, server_url: str) -> dict[str, str]:
         "PROC_DECAM_REPO": str(folders.repository),
         "PROC_DECAM_DATA": str(folders.data),
         "PROC_DECAM_FAKES": str(folders.sky / "fakes.fits"),
-        "PROC_DECAM_ARCHIVE_URL": f"{server_url}/api",
-        "PROC_DECAM_REFCAT_URL": f"{server_url}/lsst_refcats",
-        "PROC_DECAM_BPM_URL": f"{server_url}/decam_bpm",
+        "PROC_DECAM_ARCHIVE_URL": server.url,
+        "PROC_DECAM_REFCAT_URL": server.refcats_url,
+        "PROC_DECAM_BPM_URL": server.masks_url,
         "OMP_NUM_THREADS": "1",
         "NUMBA_NUM_THREADS": "1",
     }

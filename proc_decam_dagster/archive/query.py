@@ -22,7 +22,9 @@ OUTFIELDS = (
 )  # fmt: skip
 """What the archive is asked for, in the order of the table's columns; the computed columns follow."""
 SHUTTER_SECONDS = 1.0
-"""Time that DECam's shutter takes to cross the focal plane: the middle of an exposure is later by half of it."""
+"""Time that DECam's shutter takes to cross the focal plane: the middle of an exposure is later by half of it, as the
+survey's tables have it."""
+OBJECT, ZERO, FLAT = (PROC_TYPES[name].obs_type for name in ("drp", "bias", "flat"))
 CONNECTIONS = 4
 
 Progress = Callable[[int, int, str], None]
@@ -34,7 +36,7 @@ def query_exposures(
     *,
     instrument: str = "decam",
     telescope: str = "ct4m",
-    obs_types: Sequence[str] = ("object", "zero", "dome flat"),
+    obs_types: Sequence[str] = (OBJECT, ZERO, FLAT),
     proc_types: Sequence[str] = ("raw",),
     dates: tuple[str, str] | None = None,
     progress: Progress | None = None,
@@ -87,7 +89,7 @@ def query_exposures(
     bands: dict[str, set[str]] = {}
     for row in objects:
         bands.setdefault(str(row["caldat"]), set()).add(band_of_row(row))
-    calibrations = [(caldat, obs) for caldat in sorted(bands) for obs in obs_types if obs != "object"]
+    calibrations = [(caldat, obs) for caldat in sorted(bands) for obs in obs_types if obs != OBJECT]
     searches = [
         [*fixed, ["proc_type", "raw"], ["obs_type", obs], ["caldat", caldat, caldat]] for caldat, obs in calibrations
     ]
@@ -96,8 +98,8 @@ def query_exposures(
         calibrations, _find_each(archive, searches, progress, "nights' calibrations"), strict=True
     ):
         # Flats of bands that the survey did not use that night are no part of it; bias frames have no band.
-        found[caldat, obs] = [r for r in rows if obs != PROC_TYPES["flat"].obs_type or band_of_row(r) in bands[caldat]]
-    rows = _distinct([*(objects if "object" in obs_types else []), *(r for rows in found.values() for r in rows)])
+        found[caldat, obs] = [r for r in rows if obs != FLAT or band_of_row(r) in bands[caldat]]
+    rows = _distinct([*(objects if OBJECT in obs_types else []), *(r for rows in found.values() for r in rows)])
     return exposure_table(rows), missing_table(bands, found)
 
 
@@ -159,9 +161,9 @@ def missing_table(bands: dict[str, set[str]], found: dict[tuple[str, str], list[
     """
     rows = []
     for caldat in sorted(bands):
-        if not found.get((caldat, "zero"), [None]):
+        if not found.get((caldat, ZERO), [None]):
             rows.append(("bias", caldat, None))
-        flats = found.get((caldat, "dome flat"))
+        flats = found.get((caldat, FLAT))
         if flats is not None:
             there = {band_of_row(r) for r in flats}
             rows += [("flat", caldat, band) for band in sorted(bands[caldat] - there)]
@@ -183,7 +185,7 @@ def _fixed(instrument: str, telescope: str) -> list[list[str]]:
 
 def _objects(proposal: str, proc_type: str, instrument: str, telescope: str) -> list[list[str]]:
     condition = ["proposal", proposal, "regex"]
-    return [*_fixed(instrument, telescope), ["proc_type", proc_type], ["obs_type", "object"], condition]
+    return [*_fixed(instrument, telescope), ["proc_type", proc_type], ["obs_type", OBJECT], condition]
 
 
 def _find_all(archive: Archive, searches: list, progress: Progress | None, what: str) -> list[dict]:

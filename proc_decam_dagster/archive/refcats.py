@@ -14,6 +14,7 @@ from proc_decam_dagster.archive.errors import NotFound
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.exposures import rows_of_obs_type
+from proc_decam_dagster.survey.proc_types import PROC_TYPES
 
 URL = "https://epyc.astro.washington.edu/~stevengs/lsst_refcats"
 URL_VARIABLE = "PROC_DECAM_REFCAT_URL"
@@ -47,7 +48,7 @@ def shards_for(exposures: Table, radius_deg: float | None = None) -> list[int]:
     if absent:
         raise SurveyError(f"the exposure table has no column {', '.join(absent)}", fix="use `proc-decam exposures`")
     if "obs_type" in exposures.colnames:
-        exposures = rows_of_obs_type(exposures, "object")
+        exposures = rows_of_obs_type(exposures, PROC_TYPES["drp"].obs_type)
     positions = np.column_stack([np.asarray(exposures["RA(deg)"], float), np.asarray(exposures["DEC(deg)"], float)])
     positions = np.unique(positions[np.isfinite(positions).all(axis=1)].round(4), axis=0)
     if not len(positions):

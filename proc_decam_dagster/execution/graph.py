@@ -146,7 +146,7 @@ def load_pipeline(path: str, step: str = "", config: Mapping[str, Any] | None = 
 
 
 def _as_override(value: Any) -> Any:
-    """Return a configuration value as the middleware takes it, which evaluates strings as Python: ``os`` is a module."""
+    """Return a value as the middleware takes it, which evaluates strings as Python: ``os`` is a module."""
     if not isinstance(value, str):
         return value
     try:
@@ -210,7 +210,8 @@ def build_graph(
     try:
         graph = pipeline.to_graph()
     except FieldValidationError as error:
-        raise SurveyError(f"configuration of {', '.join(pipeline.task_labels)}: {str(error).splitlines()[0]}") from error
+        tasks = ", ".join(pipeline.task_labels)
+        raise SurveyError(f"configuration of {tasks}: {str(error).splitlines()[0]}") from error
     leave_out_optional(graph, butler, chain)
     if not graph.tasks:
         return StepGraph([])

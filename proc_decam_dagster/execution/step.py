@@ -39,7 +39,7 @@ def step_name(proc_type: str, step: str, science: str = "clean") -> str:
         raise SurveyError(f"{proc_type} has no {science} science images", "diff_drp: no other step may see a fake")
     if step[:1].isdigit():
         step = f"step{step}"
-    return step if step.endswith(SCIENCE[science]) else step + SCIENCE[science]
+    return step if not step or step.endswith(SCIENCE[science]) else step + SCIENCE[science]
 
 
 def run_step(

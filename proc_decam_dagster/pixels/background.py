@@ -4,10 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import sep
+from scipy.interpolate import make_interp_spline
+from scipy.ndimage import distance_transform_edt, median_filter
 
 from proc_decam_dagster.pixels import mask as planes
 from proc_decam_dagster.pixels.detection import Detections, detect, footprint_mask
+from proc_decam_dagster.pixels.failure import MeasurementFailure
 from proc_decam_dagster.pixels.image import MaskedImage
+from proc_decam_dagster.pixels.jit import jit
 
 NOT_SKY = planes.BAD | planes.SAT | planes.CR | planes.EDGE | planes.NODATA
 
@@ -34,18 +38,88 @@ class Sky:
     found: Detections
 
 
-def estimate(image: np.ndarray, excluded: np.ndarray, box: int = 128) -> sep.Background:
-    """Return the background on a mesh: clipped mode of each box, median-filtered over 3×3 boxes, spline between.
+@jit
+def _box_statistics(image, excluded, level, noise, used):
+    """Write the clipped mean and scatter of each box's sky pixels, and the fraction of them that were used."""
+    ny, nx = image.shape
+    for j in range(level.shape[0]):
+        y0, y1 = j * ny // level.shape[0], (j + 1) * ny // level.shape[0]
+        for i in range(level.shape[1]):
+            x0, x1 = i * nx // level.shape[1], (i + 1) * nx // level.shape[1]
+            low, high = -np.inf, np.inf
+            mean, scatter, count = np.nan, np.nan, 0
+            for iteration in range(8):
+                total, square, n = 0.0, 0.0, 0
+                # Sums are taken about a value near the mean: float64 then loses nothing.
+                origin = mean if iteration else float(image[(y0 + y1) // 2, (x0 + x1) // 2])
+                for y in range(y0, y1):
+                    for x in range(x0, x1):
+                        v = float(image[y, x])
+                        if not excluded[y, x] and v >= low and v <= high:
+                            total += v - origin
+                            square += (v - origin) ** 2
+                            n += 1
+                if n < 2:
+                    break
+                mean = origin + total / n
+                scatter = np.sqrt(max(square / n - (total / n) ** 2, 0.0))
+                if n == count:
+                    break
+                count = n
+                low, high = mean - 3 * scatter, mean + 3 * scatter
+            level[j, i] = mean
+            noise[j, i] = scatter / 0.98658  # a Gaussian clipped at 3 sigma
+            used[j, i] = count / ((y1 - y0) * (x1 - x0))
+
+
+def _spline_matrix(nodes: int, pixels: int) -> np.ndarray:
+    """Return the natural cubic spline through the middles of ``nodes`` boxes, at every pixel: (pixels, nodes)."""
+    if nodes == 1:
+        return np.ones((pixels, 1), np.float32)
+    edges = np.arange(nodes + 1) * pixels // nodes
+    middles = (edges[:-1] + edges[1:] - 1) / 2
+    degree = 3 if nodes > 3 else 1
+    spline = make_interp_spline(middles, np.eye(nodes), k=degree, bc_type="natural" if degree == 3 else None)
+    return spline(np.arange(pixels)).astype(np.float32)
+
+
+def estimate(image: np.ndarray, excluded: np.ndarray, box: int = 128) -> tuple[np.ndarray, float]:
+    """Return the background on a mesh, and the median noise of a sky pixel.
 
     Parameters
     ----------
     image : `numpy.ndarray`, (ny, nx), float32
     excluded : `numpy.ndarray`, (ny, nx), bool
-        Pixels that are not sky.
+        Pixels that are not sky: sources among them.
     box : `int`
         Width of a box, pixels.
+
+    Returns
+    -------
+    background : `numpy.ndarray`, (ny, nx), float32
+        Clipped mean of each box, median of 3×3 boxes, natural cubic spline between their middles.
+    noise : `float`
+
+    Raises
+    ------
+    MeasurementFailure
+        If no box has sky.
+
+    Notes
+    -----
+    The mean, not the usual mode from the median: images are stored in steps of a sixteenth of the noise, which move a
+    median by up to half a step and ``2.5 median - 1.5 mean`` by more, but not the mean. It asks that sources be masked.
     """
-    return sep.Background(np.ascontiguousarray(image, np.float32), mask=excluded, bw=box, bh=box, fw=3, fh=3)
+    shape = tuple(max(1, round(n / box)) for n in image.shape)
+    level, noise, used = np.empty(shape), np.empty(shape), np.empty(shape)
+    _box_statistics(np.ascontiguousarray(image, np.float32), excluded, level, noise, used)
+    known = np.isfinite(level) & (used > 0.15)
+    if not known.any():
+        raise MeasurementFailure("no part of the image is free of sources and bad pixels: there is no sky")
+    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    level = median_filter(level[tuple(nearest)], 3, mode="nearest")
+    background = _spline_matrix(shape[0], image.shape[0]) @ level.astype(np.float32)
+    return background @ _spline_matrix(shape[1], image.shape[1]).T, float(np.median(noise[known]))
 
 
 def subtract(exposure: MaskedImage, box: int = 128, fwhm: float = 4.0) -> Sky:
@@ -66,14 +140,16 @@ def subtract(exposure: MaskedImage, box: int = 128, fwhm: float = 4.0) -> Sky:
     Raises
     ------
     MeasurementFailure
-        If more sources are found than an image of the sky can have.
+        If there is no sky, or more sources are found than an image of the sky can have.
     """
     data = exposure.image
     excluded = ((exposure.mask & NOT_SKY) != 0) | ~np.isfinite(data)
-    first = estimate(np.where(excluded, np.float32(0), data), excluded, box)
+    # Sources are not masked yet: here the mode is wanted.
+    first = sep.Background(
+        np.where(excluded, np.float32(0), data), mask=excluded, bw=box, bh=box, fw=3, fh=3
+    )  # fmt: skip
     residual = np.where(excluded & ((exposure.mask & planes.SAT) == 0), np.float32(0), data - first.back())
     found = detect(residual, np.full(data.shape, first.globalrms, np.float32), None, fwhm, snr=8.0, deblend=False)
-    second = estimate(data, excluded | footprint_mask(data.shape, found, fwhm), box)
-    sky = second.back()
+    sky, noise = estimate(data, excluded | footprint_mask(data.shape, found, fwhm), box)
     exposure.image = data - sky
-    return Sky(float(np.median(sky)), float(second.globalrms), sky, found)
+    return Sky(float(np.median(sky[::8, ::8])), noise, sky, found)

@@ -12,8 +12,9 @@ from proc_decam_dagster.pixels.decorrelation import kernel_transform, noise_gain
 from proc_decam_dagster.pixels.failure import MeasurementFailure
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.kernel_basis import KernelBasis
-from proc_decam_dagster.pixels.mask import NODATA, SAT, SUSPECT, UNUSABLE
+from proc_decam_dagster.pixels.mask import EDGE, NODATA, SAT, SUSPECT, UNUSABLE
 from proc_decam_dagster.pixels.matching import fit_kernel, select_stamps
+from proc_decam_dagster.pixels.photometry import psf_fluxes
 from proc_decam_dagster.pixels.psf_model import PsfModel
 from proc_decam_dagster.pixels.psf_transform import fit_psf_model
 from proc_decam_dagster.pixels.tiles import Tiles, convolve
@@ -121,7 +122,8 @@ def subtract(
     difference : `MaskedImage`
         Science minus template in nJy, on the science image's flux scale; its PSF gives a transient's total flux.
         NaN and NODATA where the template has no value. Metadata: `direction` (which image was convolved),
-        `kernel_sum`, `n_stamps`, `n_stamps_rejected`, `match_chi2`, `pixel_noise_scale`, widths of the PSFs.
+        `kernel_sum`, `n_stamps`, `n_stamps_rejected`, `match_chi2`, `pixel_noise_scale` (by which the variance was
+        scaled), `psf_flux_noise_scale` (by which a PSF flux's error must be), widths of the PSFs.
 
     Raises
     ------
@@ -175,7 +177,9 @@ def subtract(
     residual = filled_broad - model - kernel.background_image()
     # residual is (science - template), or minus that on the template's flux scale
     unit = 1.0 if direction == "template" else -1.0 / kernel.total
-    spoilt = bad_broad | binary_dilation(bad_sharp, iterations=CONVOLUTION_GROWTH)
+    # small defects were filled with the other image's pixels; beside large ones the convolution is wrong
+    large = bad_sharp & (((sharp.mask & (SAT | EDGE | NODATA)) != 0) | ~np.isfinite(sharp.image))
+    spoilt = bad_broad | bad_sharp | binary_dilation(large, iterations=CONVOLUTION_GROWTH)
     residual[spoilt] = 0
     residual *= np.float32(unit)
     image, spread = _whiten(residual, kernel.kernel, basis.half, sharp, broad, noise)
@@ -184,8 +188,8 @@ def subtract(
     spread += (np.float32(settings.bright_star_error) * brightness) ** 2
 
     mask = science.mask | template.mask
+    mask[spoilt & ((mask & UNUSABLE) == 0)] |= NODATA
     nodata = (mask & NODATA) != 0
-    mask[spoilt & ~nodata & ((mask & UNUSABLE) == 0)] |= SUSPECT
     image[nodata] = np.nan
     spread[nodata] = np.inf
     # far above the template's own noise, which is part of the difference's: no pixel is chosen by its noise
@@ -193,22 +197,38 @@ def subtract(
     noise_scale = blank_sky_scatter(image, spread, blank)
     spread *= np.float32(noise_scale**2)
     psf = _difference_psf(science.psf, kernel.kernel, direction, noise)
-    return MaskedImage(
-        image, spread, mask, science.wcs, psf, 1.0,
-        science.metadata | {
-            "direction": direction,
-            "kernel_sum": kernel.total,
-            "n_stamps": len(fit.positions),
-            "n_stamps_rejected": fit.n_rejected,
-            "match_chi2": float(np.median(fit.chi2)),
-            "pixel_noise_scale": noise_scale,
-            "science_fwhm_px": science.psf.fwhm(*middle),
-            "template_fwhm_px": template.psf.fwhm(*middle),
-            "difference_fwhm_px": psf.fwhm(*middle),
-            "template_noise_ratio": float(np.sqrt(noise.sharp / noise.broad) ** (1 if direction == "template" else -1)),
-            "covered_fraction": float(1 - nodata.mean()),
-        },
-    )  # fmt: skip
+    difference = MaskedImage(image, spread, mask, science.wcs, psf, 1.0)
+    difference.metadata = science.metadata | {
+        "direction": direction,
+        "kernel_sum": kernel.total,
+        "n_stamps": len(fit.positions),
+        "n_stamps_rejected": fit.n_rejected,
+        "match_chi2": float(np.median(fit.chi2)),
+        "pixel_noise_scale": noise_scale,
+        "psf_flux_noise_scale": psf_flux_scatter(difference, blank),
+        "science_fwhm_px": science.psf.fwhm(*middle),
+        "template_fwhm_px": template.psf.fwhm(*middle),
+        "difference_fwhm_px": psf.fwhm(*middle),
+        "template_noise_ratio": float(np.sqrt(noise.sharp / noise.broad) ** (1 if direction == "template" else -1)),
+        "covered_fraction": float(1 - (template.mask & NODATA != 0).mean()),
+    }
+    return difference
+
+
+def psf_flux_scatter(difference: MaskedImage, blank: np.ndarray, per_axis: int = 40) -> float:
+    """Return the robust scatter of PSF fluxes on blank sky in units of their errors; 1 where there is too little."""
+    ny, nx = difference.shape
+    half = difference.psf.size // 2
+    x, y = (a.ravel().astype(int) for a in np.meshgrid(
+        np.linspace(half, nx - 1 - half, per_axis), np.linspace(half, ny - 1 - half, per_axis)
+    ))  # fmt: skip
+    chosen = blank[y, x]
+    fit = psf_fluxes(difference, x[chosen], y[chosen], min_usable=0.95)
+    pulls = fit.flux / fit.flux_err
+    pulls = pulls[np.isfinite(pulls)]
+    if len(pulls) < 100:
+        return 1.0
+    return float(1.4826 * np.median(np.abs(pulls - np.median(pulls))))
 
 
 def blank_sky_scatter(image: np.ndarray, variance: np.ndarray, blank: np.ndarray) -> float:

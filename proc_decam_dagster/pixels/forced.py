@@ -47,7 +47,7 @@ def forced_fluxes(image: MaskedImage, x: np.ndarray, y: np.ndarray, prefix: str 
     """
     fit = psf_fluxes(image, x, y)
     ny, nx = image.shape
-    column, row = (np.floor(np.asarray(v) + 0.5).astype(int) for v in (x, y))
+    column, row = (np.floor(np.nan_to_num(np.asarray(v, float), nan=-9) + 0.5).astype(int) for v in (x, y))
     inside = (column >= 0) & (row >= 0) & (column < nx) & (row < ny)
     flags = np.full(len(column), planes.NODATA, np.int32)
     flags[inside] = image.mask[row[inside], column[inside]]

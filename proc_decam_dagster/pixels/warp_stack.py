@@ -31,7 +31,8 @@ class WarpStack:
         self._images: list[dict[str, np.ndarray]] = []
         self._count = 0
         too_large = expected * shape[0] * shape[1] * _BYTES_PER_PIXEL > memory_bytes
-        self._file = tempfile.TemporaryFile(prefix="proc-decam-warps-") if too_large else None
+        # closed by `close`: the stack is the context manager
+        self._file = tempfile.TemporaryFile(prefix="proc-decam-warps-") if too_large else None  # noqa: SIM115
 
     def __len__(self) -> int:
         return self._count

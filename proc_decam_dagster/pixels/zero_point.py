@@ -59,6 +59,7 @@ def measure(
     min_stars: int = 5,
     floor: float = 0.004,
     max_scatter: float = 0.3,
+    min_agreement: float = 0.4,
 ) -> ZeroPoint:
     """Return the zero point from stars and their total fluxes.
 
@@ -74,8 +75,8 @@ def measure(
         Matching radius.
     min_snr : `float`
         Least signal-to-noise ratio here and in the reference; lowered to 10 where too few stars reach it.
-    min_stars, max_scatter
-        Below and above these the zero point is refused.
+    min_stars, min_agreement, max_scatter
+        With fewer stars, a smaller share of the matches, or more scatter (mag) the zero point is refused.
     floor : `float`
         Calibration error of a bright star, mag.
 
@@ -108,11 +109,11 @@ def measure(
     value = AB_ZERO_POINT - 2.5 * np.log10(stars.flux[match[chosen]] / flux[chosen])
     error = np.hypot(MAG_PER_FRACTION * np.hypot(relative[chosen], catalogue[chosen]), floor)
     magnitude, keep, scatter = _clipped_mean(value, error)
-    if keep.sum() < min_stars or scatter > max_scatter:
+    if keep.sum() < max(min_stars, min_agreement * len(chosen)) or scatter > max_scatter:
         raise MeasurementFailure(
-            f"{int(keep.sum())} stars agree on the zero point with a scatter of {scatter:.2f} mag; "
-            f"{min_stars} within {max_scatter} mag are needed",
-            n_stars=int(keep.sum()), scatter=scatter,
+            f"{int(keep.sum())} of {len(chosen)} stars agree on the zero point with a scatter of {scatter:.2f} mag; "
+            f"{min_stars} and {100 * min_agreement:.0f} % of them within {max_scatter} mag are needed",
+            n_stars=int(keep.sum()), n_matched=len(chosen), scatter=scatter,
         )  # fmt: skip
     # The error of the mean from the scatter that is really there, not from the catalogue's own errors.
     weight = 1 / error[keep] ** 2

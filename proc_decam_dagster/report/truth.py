@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.table import Table, vstack
+from astropy.table import Table
 from astropy.wcs import WCS
 
 from proc_decam_dagster.camera.detectors import DETECTORS
@@ -51,8 +51,12 @@ class Truth:
     @cached_property
     def conditions(self) -> dict[tuple[int, int], float]:
         """FWHM of the PSF in pixels by (EXPNUM, detector)."""
-        table = Table.read(self.folder / "psf.ecsv", format="ascii.ecsv")
-        return {(int(r["EXPNUM"]), int(r["detector"])): float(r["fwhm_px"]) for r in table}
+        columns = [c for c in self.exposures.colnames if c.startswith("fwhm_px_")]
+        return {
+            (int(row["EXPNUM"]), int(column.removeprefix("fwhm_px_"))): float(row[column])
+            for row in self.exposures
+            for column in columns
+        }
 
     def of_night(self, night: str, obs_type: str) -> Table:
         """Return a night's exposures of one observation type."""
@@ -70,9 +74,25 @@ class Truth:
         path = self.folder / "wcs" / f"{expnum}_{detector:02d}.hdr"
         return WCS(fits.Header.fromtextfile(path))
 
-    def changing(self, kind: str) -> Table:
-        """Return the true positions and fluxes of what changes: ``transient``, ``mover`` or ``variable``."""
-        return Table.read(self.folder / f"{kind}_fluxes.ecsv", format="ascii.ecsv")
+    @cached_property
+    def transients(self) -> Table:
+        """Transients on each CCD of each science exposure: EXPNUM, detector, x, y, snr …"""
+        return Table.read(self.folder / "transient_fluxes.ecsv", format="ascii.ecsv")
+
+    def changing(self, expnum: int, detector: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the positions (x, y) of all that truly changes on a CCD: transients, movers, variable stars."""
+        movers = Table.read(self.folder / "movers.ecsv", format="ascii.ecsv")
+        rows = [_of_ccd(t, expnum, detector) for t in (self.transients, movers)]
+        stars = Table.read(self.folder / "stars.fits")
+        stars = stars[np.asarray(stars["amplitude"]) > 0]
+        wcs = self.wcs(expnum, detector)
+        # Far from the CCD the distortion has no inverse.
+        ra, dec = wcs.all_pix2world(1023.5, 2047.5, 0)
+        d_ra = ((np.asarray(stars["ra"]) - ra + 180) % 360 - 180) * np.cos(np.radians(dec))
+        stars = stars[np.hypot(d_ra, np.asarray(stars["dec"]) - dec) < 0.25]
+        x, y = wcs.all_world2pix(stars["ra"], stars["dec"], 0, quiet=True) if len(stars) else ([], [])
+        found = [_xy(t) for t in rows] + [(np.asarray(x, float), np.asarray(y, float))]
+        return tuple(np.concatenate([f[axis] for f in found]) for axis in (0, 1))
 
 
 def robust_rms(values: np.ndarray) -> float:
@@ -266,8 +286,6 @@ def detections(
     """
     counts = {name: {"injected": 0, "recovered": 0} for name in SNR_BINS}
     fakes, false, ccds = {"injected": 0, "recovered": 0}, 0, 0
-    transients = truth.changing("transient")
-    changing = vstack([transients, truth.changing("mover"), truth.changing("variable")], metadata_conflicts="silent")
     for night in nights:
         parts = (night, coadd_subset, template_type)
         chain = PROC_TYPES["diff_drp"].chain(*parts)
@@ -277,14 +295,14 @@ def detections(
             visit, detector = int(ref.dataId["visit"]), int(ref.dataId["detector"])
             bad, ccds = unusable(path_of(repo, ref)), ccds + 1
             sources = _positive(_of_ccd(clean, visit, detector, "visit"))
-            here = _of_ccd(transients, visit, detector)
+            here = _of_ccd(truth.transients, visit, detector)
             near = _distance(*_xy(here), *_xy(sources))
             usable = _usable_at(bad, *_xy(here)) if len(here) else np.array([], bool)
             for name, (low, high) in SNR_BINS.items():
                 chosen = usable & (np.asarray(here["snr"]) > low) & (np.asarray(here["snr"]) <= high)
                 counts[name]["injected"] += int(chosen.sum())
                 counts[name]["recovered"] += int((near[chosen] < MATCH_PIXELS).sum())
-            real = _distance(*_xy(sources), *_xy(_of_ccd(changing, visit, detector)))
+            real = _distance(*_xy(sources), *truth.changing(visit, detector))
             false += int((real > ASTROPHYSICAL_PIXELS).sum())
             catalogue = catalogues.get((visit, detector), Table())
             usable = _usable_at(bad, *_xy(catalogue)) if len(catalogue) else np.array([], bool)

@@ -166,14 +166,11 @@ def count_frames(butler: Any, chain: str, dataset: str, raws: str) -> Counter[tu
     """
     metadata = f"{ISR_TASK[dataset]}_metadata"
     name, collection = (metadata, chain) if has_dataset_type(butler, metadata) else (datasets.RAW, raws)
-    by_filter = (
-        "physical_filter" in butler.get_dataset_type(dataset).dimensions if has_dataset_type(butler, dataset) else False
-    )
     found = butler.query_datasets(
         name, [collection], limit=None, explain=False, with_dimension_records=True, where=f"instrument='{INSTRUMENT}'"
     )
     return Counter(
-        (ref.dataId["detector"], ref.dataId.records["exposure"].physical_filter if by_filter else "") for ref in found
+        (ref.dataId["detector"], ref.dataId.records["exposure"].physical_filter if dataset == datasets.FLAT else "") for ref in found
     )
 
 

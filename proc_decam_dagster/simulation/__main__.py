@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from proc_decam_dagster.errors import SurveyError
 
@@ -20,12 +21,16 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--exposures", type=int, default=4, help="object exposures a night")
     make.add_argument("--zeros", type=int, default=6)
     make.add_argument("--flats", type=int, default=6)
+    make.add_argument("--hold-back", action="append", default=[], metavar="NIGHT", help="a night not to show yet")
     make.add_argument("--all-extensions", action="store_true", help="write all 62 science and 8 focus CCDs")
     make.add_argument("--jobs", "-j", type=int, default=2)
     add = commands.add_parser("add-night", help="observe one more night of a survey")
     add.add_argument("directory")
     add.add_argument("--kind", choices=("science", "template"), default="science")
     add.add_argument("--jobs", "-j", type=int, default=2)
+    release = commands.add_parser("release", help="show a night that was held back; a running server notices")
+    release.add_argument("directory")
+    release.add_argument("night")
     serve = commands.add_parser("serve", help="serve a survey, or an exposure table, as the archive would")
     serve.add_argument("directory")
     serve.add_argument("--port", type=int, default=8642)
@@ -45,6 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
             from proc_decam_dagster.simulation.survey import add_night
 
             print(add_night(options.directory, kind=options.kind, jobs=options.jobs, progress=_progress))
+        elif options.command == "release":
+            from proc_decam_dagster.simulation.holdings import Holdings
+            from proc_decam_dagster.simulation.survey import FILES, HELD_BACK
+
+            holdings = Holdings(Path(options.directory) / FILES, Path(options.directory) / HELD_BACK)
+            holdings.hold_back(holdings.held_back() - {options.night})
         else:
             _serve(options)
     except SurveyError as error:
@@ -71,7 +82,7 @@ def _make(options: argparse.Namespace) -> None:
         options.directory, seed=options.seed, detectors=detectors, sky=(ra, dec), band=options.band,
         template_nights=options.template_nights, science_nights=options.science_nights,
         exposures_per_night=options.exposures, zeros=options.zeros, flats=options.flats, jobs=options.jobs,
-        all_extensions=options.all_extensions, progress=_progress,
+        all_extensions=options.all_extensions, hold_back=options.hold_back, progress=_progress,
     )  # fmt: skip
 
 

@@ -184,16 +184,21 @@ def write_raw(path: Path, plan: SurveyPlan, exposure: Exposure, raws: dict[int, 
                 cards = headers.extension(DETECTORS[item], optics.header_cards(item, exposure))
                 name = DETECTORS[item].name
                 if data is None:
-                    # A CCD that sees no sky: its bias level and noise, repeated so that it costs nothing.
-                    data = np.tile(rng.normal(2000, 2, (64, RAW_SHAPE[1])), (65, 1))[: RAW_SHAPE[0]].astype(np.uint16)
+                    data = _blank(RAW_SHAPE, rng)
             else:
-                block = rng.normal(2000, 2, (64, headers.FOCUS_SHAPE[1])).astype(np.uint16)
-                data = np.tile(block, (33, 1))[: headers.FOCUS_SHAPE[0]]
+                data = _blank(headers.FOCUS_SHAPE, rng)
                 cards, name = headers.focus_extension(item), item
             file.write(
                 data, extname=name, compress="rice", tile_dims=(1, data.shape[1]), header=_cards(cards), qlevel=0
             )  # fmt: skip
     partial.rename(path)
+
+
+def _blank(shape: tuple[int, int], rng) -> np.ndarray:
+    """Return a CCD that sees no sky: a bias level, with noise in its first rows only, so that it costs little."""
+    data = np.full(shape, 2000, np.uint16)
+    data[:64] += rng.integers(0, 8, (64, shape[1]), dtype=np.uint16)
+    return data
 
 
 def _cards(cards: list[tuple[str, object, str]]) -> list[dict]:

@@ -251,7 +251,7 @@ def _objects(plan: SurveyPlan, rng, midnight: float, expnum: int, night: str, ki
     start += np.clip(to_transit / 360.985647, -3 / 24, 3 / 24) - count * 450.0 / 86400
     exposures = []
     for n in range(count):
-        mjd = start + n * 900.0 / 86400
+        mjd = float(start + n * 900.0 / 86400)
         # Under the 39" between transients and the edges of their detector, see scene.MARGIN.
         dither = rng.uniform(-25, 25, 2) / 3600
         ra = (plan.sky[0] + dither[0] / np.cos(np.radians(plan.sky[1]))) % 360

@@ -13,6 +13,8 @@ FILE_FIELDS = {
     "dec_center": "np.float64", "dec_min": "np.float64", "dec_max": "np.float64", "filesize": "np.int64", "url": "str",
 }  # fmt: skip
 """Core fields of a file, and their types as HEADER names them."""
+AUXILIARY_FIELDS = ("EXPNUM", "FILTER", "RA", "DEC", "OBJECT", "PROPID", "AIRMASS", "OBSID", "EXPTIME")
+"""Header keywords that a search may ask for when it names the instrument; the columns of a served table join them."""
 INSTRUMENTS = ("decam", "mosaic3", "90prime", "newfirm", "goodman")
 _MODES = tuple(i + m for m in ("exact", "contains", "startswith", "endswith", "regex") for i in ("", "i"))
 _NUMBERS = ("np.float64", "np.int64")
@@ -59,7 +61,7 @@ def find(rows: list[dict], payload: Mapping, parameters: Mapping[str, str], *, p
     """
     if not isinstance(payload, Mapping) or not isinstance(payload.get("search", []), list):
         raise QueryError("The JSON payload must hold 'outfields' and 'search'", "BADPAYLOAD")
-    known = set(FILE_FIELDS) | {key for row in rows[:1] for key in row}
+    known = {*FILE_FIELDS, *AUXILIARY_FIELDS, *(key for row in rows[:1] for key in row)}
     outfields = [bare(f) for f in payload.get("outfields") or ["md5sum"]]
     search = payload.get("search", [])
     for clause in search:

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -90,7 +91,7 @@ def simulate_survey(
     Raises
     ------
     SurveyError
-        Raised for a detector or band that DECam lacks, or a sky position that CTIO cannot see.
+        Raised for a detector or band that DECam lacks, a sky position that CTIO cannot see, or too small a disk.
     """
     for number in detectors:
         known_detector(number)
@@ -103,11 +104,8 @@ def simulate_survey(
     if plan.band not in SKY_BRIGHTNESS:
         raise SurveyError(f"band {band!r} cannot be simulated", f"one of {', '.join(SKY_BRIGHTNESS)}")
     root = Path(directory)
-    exposures = [
-        e for n, (night, kind) in enumerate(plan.nights()) for e in exposures_of_night(plan, n, night, kind)
-    ]
-    for folder in ("archive", "truth/wcs", "truth/cosmic_rays", "refcats", "bpm"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
+    exposures = [e for n, (night, kind) in enumerate(plan.nights()) for e in exposures_of_night(plan, n, night, kind)]
+    _make_room(root, len(exposures), len(plan.detectors))
     _write_json(root / PLAN, plan.to_dict() | {"nights": plan.nights()})
     tables = sky_tables(plan)
     scene = make_scene(plan, tables)
@@ -166,6 +164,22 @@ def add_night(
     _append(root, _observe(root, scene, exposures, jobs, progress), replace=False)
     _write_json(root / PLAN, plan.to_dict() | {"nights": [*nights, (night, kind)]})
     return night
+
+
+def _make_room(root: Path, exposures: int, detectors: int) -> None:
+    """Make the survey's folders, empty: an earlier survey's files must not stand beside the new truth."""
+    if (root / PLAN).is_file():
+        for folder in ("archive", "truth", "refcats", "bpm"):
+            shutil.rmtree(root / folder, ignore_errors=True)
+    root.mkdir(parents=True, exist_ok=True)
+    needed, free = detectors * (14e6 * exposures + 80e6) + 50e6, shutil.disk_usage(root).free
+    if free < needed:
+        raise SurveyError(
+            f"{root} has {free / 1e9:.1f} GB free", f"{needed / 1e9:.1f} GB for {exposures} exposures",
+            "free some, or simulate fewer detectors or nights",
+        )  # fmt: skip
+    for folder in ("archive", "truth/wcs", "truth/cosmic_rays", "refcats", "bpm"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
 
 
 def _start(scene: Scene) -> None:

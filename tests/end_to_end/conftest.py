@@ -10,9 +10,8 @@ from sample_survey import COMMANDS, SECOND_DIFFERENCE, SECOND_NIGHT, SKY, Sample
 @pytest.fixture(scope="session")
 def served(tmp_path_factory):
     """The simulated survey behind the archive server; nothing downloaded yet."""
-    from proc_decam_dagster.simulation.server import ArchiveServer
-
     from proc_decam_dagster.simulation import simulate_survey
+    from proc_decam_dagster.simulation.server import ArchiveServer
 
     folder = tmp_path_factory.mktemp("survey")
     simulate_survey(
@@ -27,9 +26,9 @@ def served(tmp_path_factory):
         yield Sample(
             folder,
             {
-                "PROC_DECAM_ARCHIVE_URL": f"{server.base_url}/api",
-                "PROC_DECAM_REFCAT_URL": f"{server.base_url}/lsst_refcats",
-                "PROC_DECAM_BPM_URL": f"{server.base_url}/decam_bpm",
+                "PROC_DECAM_ARCHIVE_URL": server.url,
+                "PROC_DECAM_REFCAT_URL": server.refcats_url,
+                "PROC_DECAM_BPM_URL": server.masks_url,
                 "OMP_NUM_THREADS": "1",
                 "NUMBA_NUM_THREADS": "1",
             },

@@ -121,12 +121,8 @@ def test_detections_notice_a_wrong_truth(repo, sample):
     """With every true transient moved by 30 pixels none is recovered, and all that were found are false."""
     good = against.detections(repo, against.Truth(sample.truth), sample.nights[-1:], *PARTS)
 
-    class Moved(against.Truth):
-        def changing(self, kind):
-            table = super().changing(kind)
-            table["x"] += 30.0
-            return table
-
-    moved = against.detections(repo, Moved(sample.truth), sample.nights[-1:], *PARTS)
+    wrong = against.Truth(sample.truth)
+    wrong.transients["x"] = np.asarray(wrong.transients["x"]) + 30.0
+    moved = against.detections(repo, wrong, sample.nights[-1:], *PARTS)
     assert moved["transients"]["snr_over_10"]["recovered"] < 0.1 * good["transients"]["snr_over_10"]["recovered"]
     assert moved["false_per_ccd"] > good["false_per_ccd"] + 5

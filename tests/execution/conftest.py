@@ -8,9 +8,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # workers get this path too
 
-from toy.repository import PIPELINES, ToyRepository, add_night, make_repository  # noqa: E402
+from toy.repository import PIPELINES, ToyRepository, add_night, make_repository
 
-from proc_decam_dagster.execution import WorkerPool  # noqa: E402
+from proc_decam_dagster.execution import WorkerPool
 
 NIGHT = "20190401"
 EXPOSURES = (101, 102, 103)

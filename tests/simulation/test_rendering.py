@@ -26,7 +26,7 @@ def test_flux_and_centre_are_conserved():
 def test_star_is_the_pixel_integrated_profile():
     image = star(80, 80)[55:106, 55:106] / 1e5
     expected = PSF.stamp(80, 80)
-    assert abs(image - expected).max() < 2e-4 * expected.max()
+    assert abs(image - expected).max() < 5e-4 * expected.max()
 
 
 def test_brighter_stars_reach_farther_and_edges_do_not_fail():

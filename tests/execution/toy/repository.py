@@ -11,6 +11,7 @@ from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.survey.collections import RAW_ALL, calib_collection, raw_collection
 
 FILTER = "g"
+CAMERA = "toy.repository.ToyCamera"
 PIPELINES = Path(__file__).parent / "pipelines"
 
 
@@ -33,7 +34,7 @@ class ToyRepository(Repository):
 
     @property
     def engine(self):
-        return SimpleNamespace(name="toy", pipeline_folder="embedded", instrument_class="toy.repository.ToyCamera")
+        return SimpleNamespace(name="toy", pipeline_folder="embedded", instrument_class=CAMERA)
 
     def __reduce__(self):
         return (ToyRepository, (str(self.root),))
@@ -47,12 +48,12 @@ def make_repository(root: Path, detectors=(1, 2, 3, 4)) -> ToyRepository:
     registry = butler.registry
     registry.syncDimensionData(
         "instrument",
-        dict(name="DECam", detector_max=100, visit_max=2**25, exposure_max=2**25, class_name="toy.repository.ToyCamera"),
+        {"name": "DECam", "detector_max": 100, "visit_max": 2**25, "exposure_max": 2**25, "class_name": CAMERA},
     )
     registry.insertDimensionData(
-        "detector", *[dict(instrument="DECam", id=d, full_name=f"S{d}", purpose="SCIENCE") for d in detectors]
+        "detector", *[{"instrument": "DECam", "id": d, "full_name": f"S{d}", "purpose": "SCIENCE"} for d in detectors]
     )
-    registry.insertDimensionData("physical_filter", dict(instrument="DECam", name=FILTER, band="g"))
+    registry.insertDimensionData("physical_filter", {"instrument": "DECam", "name": FILTER, "band": "g"})
     for name, dimensions, calibration in (
         ("raw", ("instrument", "exposure", "detector"), False),
         ("flat", ("instrument", "detector"), True),
@@ -71,7 +72,7 @@ def add_night(repository: ToyRepository, night: str, proc_type: str, exposures, 
     begin = Time(f"{night[:4]}-{night[4:6]}-{night[6:]}T02:00:00", scale="tai")
     registry.syncDimensionData(
         "day_obs",
-        dict(instrument="DECam", id=int(night), timespan=Timespan(begin, begin + TimeDelta(1, format="jd"))),
+        {"instrument": "DECam", "id": int(night), "timespan": Timespan(begin, begin + TimeDelta(1, format="jd"))},
     )
     tag = raw_collection(night, proc_type)
     butler.collections.register(tag, CollectionType.TAGGED)
@@ -80,15 +81,16 @@ def add_night(repository: ToyRepository, night: str, proc_type: str, exposures, 
     with butler.transaction():
         for i, exposure in enumerate(exposures):
             span = Timespan(begin + TimeDelta(60 * i, format="sec"), begin + TimeDelta(60 * i + 50, format="sec"))
-            registry.insertDimensionData("group", dict(instrument="DECam", name=str(exposure)))
+            registry.insertDimensionData("group", {"instrument": "DECam", "name": str(exposure)})
             registry.insertDimensionData(
                 "exposure",
-                dict(
-                    instrument="DECam", id=exposure, day_obs=int(night), group=str(exposure), physical_filter=FILTER,
-                    obs_id=str(exposure), timespan=span, observation_type="zero", exposure_time=1.0, dark_time=1.0,
-                    seq_num=i, seq_start=i, seq_end=i, observation_reason="", target_name="", science_program="",
-                    has_simulated=False, can_see_sky=False,
-                ),
+                {
+                    "instrument": "DECam", "id": exposure, "day_obs": int(night), "group": str(exposure),
+                    "physical_filter": FILTER, "obs_id": str(exposure), "timespan": span, "observation_type": "zero",
+                    "exposure_time": 1.0, "dark_time": 1.0, "seq_num": i, "seq_start": i, "seq_end": i,
+                    "observation_reason": "", "target_name": "", "science_program": "", "has_simulated": False,
+                    "can_see_sky": False,
+                },
             )  # fmt: skip
             for detector in detectors:
                 data_id = registry.expandDataId(instrument="DECam", exposure=exposure, detector=detector)

@@ -19,7 +19,8 @@ class AddConnections(PipelineTaskConnections, dimensions=FRAME, defaultTemplates
 
 class AddConfig(PipelineTaskConfig, pipelineConnections=AddConnections):
     bad = ListField(dtype=int, default=[], doc="Detectors that fail.")
-    mode = Field(dtype=str, default="error", doc="How: error, memory, os, kill, exit, slow, nowork.")
+    badExposures = ListField(dtype=int, default=[], doc="Exposures in which they fail; all if empty.")
+    mode = Field(dtype=str, default="error", doc="How: error, partial, memory, os, kill, exit, slow, nowork.")
     times = Field(dtype=int, default=10**6, doc="How often a bad quantum fails before it succeeds.")
     memory = Field(dtype=str, default="", doc="Folder that remembers how often it failed.")
     seconds = Field(dtype=float, default=0.0, doc="How long every quantum takes.")
@@ -38,6 +39,8 @@ class AddTask(PipelineTask):
         butlerQC.put(Struct(after={"value": value + 1, "pid": os.getpid()}), outputRefs)
 
     def _may_fail(self, data_id) -> bool:
+        if self.config.badExposures and data_id["exposure"] not in self.config.badExposures:
+            return False
         if not self.config.memory:
             return True
         folder = Path(self.config.memory)

@@ -1,0 +1,134 @@
+"""DIA objects of a tract: DIA sources joined over visits, and the statistics of their light curves."""
+
+from collections.abc import Sequence
+
+import lsst.pipe.base as pipe_base
+import numpy as np
+from astropy.table import Table, vstack
+from lsst.pex.config import Field, RangeField
+from lsst.pipe.base import connectionTypes
+
+from proc_decam_dagster.pixels.association import RADIUS_ARCSEC, associate, light_curve_statistics, object_table
+from proc_decam_dagster.pixels.skymap import SkyMap
+from proc_decam_dagster.survey import datasets
+from proc_decam_dagster.survey.proc_types import COADD_NAME
+
+TRACT = ("instrument", "skymap", "tract")
+NAMES = {"coadd": COADD_NAME, "injected": ""}
+
+
+class DrpAssociationConnections(pipe_base.PipelineTaskConnections, dimensions=TRACT, defaultTemplates=NAMES):
+    """DIA sources of many visits in; the same with their objects, and the objects, out."""
+
+    sources = connectionTypes.Input(
+        name="{injected}" + datasets.DIA_SOURCE_TABLE,
+        doc="DIA sources of the detectors that overlap the tract.",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "visit", "detector"),
+        multiple=True,
+        deferLoad=True,
+    )
+    skymap = connectionTypes.Input(
+        name=datasets.SKYMAP, doc="Which tract a position belongs to.", storageClass="DecamSkyMap",
+        dimensions=("skymap",),
+    )  # fmt: skip
+    associated = connectionTypes.Output(
+        name="{injected}" + datasets.DIA_SOURCE_ASSOCIATED,
+        doc="DIA sources of the tract with `diaObjectId`.",
+        storageClass="ArrowAstropy",
+        dimensions=TRACT,
+    )
+    objects = connectionTypes.Output(
+        name="{injected}" + datasets.DIA_OBJECTS, doc="DIA objects.", storageClass="ArrowAstropy", dimensions=TRACT
+    )
+
+
+class DrpAssociationConfig(pipe_base.PipelineTaskConfig, pipelineConnections=DrpAssociationConnections):
+    """How near, and which sources."""
+
+    radiusArcsec = RangeField[float](doc="Largest distance from the object.", default=RADIUS_ARCSEC, min=0.1)
+    minReliability = Field[float](doc="Sources of less reliability found no object.", default=0.0)
+
+
+class DrpAssociationTask(pipe_base.PipelineTask):
+    """Join DIA sources over visits."""
+
+    ConfigClass = DrpAssociationConfig
+    _DefaultName = "drpAssociation"
+
+    def runQuantum(self, butlerQC, inputRefs, outputRefs) -> None:
+        """Read the tables in the order of visits and detectors, run, write."""
+        refs = sorted(inputRefs.sources, key=lambda ref: (ref.dataId["visit"], ref.dataId["detector"]))
+        tables = [handle.get() for handle in butlerQC.get(refs)]
+        tract = int(butlerQC.quantum.dataId["tract"])
+        butlerQC.put(self.run(tables, butlerQC.get(inputRefs.skymap), tract=tract), outputRefs)
+
+    def run(self, sources: Sequence[Table], skymap: SkyMap, *, tract: int) -> pipe_base.Struct:
+        """Return ``associated`` and ``objects``.
+
+        Parameters
+        ----------
+        sources : sequence of `astropy.table.Table`
+        skymap : `SkyMap`
+        tract : `int`
+            Sources that belong to another tract are left to it.
+        """
+        table = vstack([t for t in sources if len(t)] or [sources[0]], metadata_conflicts="silent")
+        belongs = [_tract_of(skymap, ra, dec) == tract for ra, dec in zip(table["ra"], table["dec"])]
+        table = table[np.array(belongs, bool)]
+        table = table[np.asarray(table["reliability"], float) >= self.config.minReliability]
+        numbers = associate(
+            table["ra"], table["dec"], np.asarray(table["snr"], float), np.asarray(table["visit"]),
+            self.config.radiusArcsec,
+        )  # fmt: skip
+        objects = object_table(table, numbers)
+        identifiers = np.asarray(objects["diaObjectId"], np.int64)
+        table.add_column(identifiers[numbers] if len(table) else np.zeros(0, np.int64), name="diaObjectId", index=1)
+        self.log.info("tract %d: %d DIA sources are %d objects", tract, len(table), len(objects))
+        return pipe_base.Struct(associated=table, objects=objects)
+
+
+def _tract_of(skymap: SkyMap, ra: float, dec: float) -> int | None:
+    """Return the tract to which a position belongs."""
+    found = skymap.find(float(ra), float(dec))
+    return found[0][0] if found else None
+
+
+class DrpDiaCalculationConnections(pipe_base.PipelineTaskConnections, dimensions=TRACT, defaultTemplates=NAMES):
+    """DIA objects and their sources in; objects with statistics out."""
+
+    associated = connectionTypes.Input(
+        name="{injected}" + datasets.DIA_SOURCE_ASSOCIATED,
+        doc="DIA sources with `diaObjectId`.",
+        storageClass="ArrowAstropy",
+        dimensions=TRACT,
+    )
+    objects = connectionTypes.Input(
+        name="{injected}" + datasets.DIA_OBJECTS, doc="DIA objects.", storageClass="ArrowAstropy", dimensions=TRACT
+    )
+    table = connectionTypes.Output(
+        name="{injected}" + datasets.DIA_OBJECTS_CALCULATED,
+        doc="DIA objects with statistics of their light curves.",
+        storageClass="ArrowAstropy",
+        dimensions=TRACT,
+    )
+
+
+class DrpDiaCalculationConfig(pipe_base.PipelineTaskConfig, pipelineConnections=DrpDiaCalculationConnections):
+    """Nothing to configure."""
+
+
+class DrpDiaCalculationTask(pipe_base.PipelineTask):
+    """Compute the statistics of DIA objects' light curves."""
+
+    ConfigClass = DrpDiaCalculationConfig
+    _DefaultName = "drpDiaCalculation"
+
+    def run(self, associated: Table, objects: Table) -> pipe_base.Struct:
+        """Return ``table``, see `light_curve_statistics`.
+
+        Parameters
+        ----------
+        associated, objects : `astropy.table.Table`
+        """
+        return pipe_base.Struct(table=light_curve_statistics(objects, associated))
