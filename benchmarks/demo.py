@@ -107,7 +107,7 @@ class Materialiser:
 
 def simulate(folders: Folders, seed: int, detectors: tuple[int, ...], sky: tuple[float, float], jobs: int) -> None:
     """Make the sample survey, unless the same one is there already."""
-    from proc_decam_dagster.simulation import simulate_survey
+    from proc_decam_dagster.simulation.survey import simulate_survey
 
     wanted = {"seed": seed, "detectors": list(detectors), "sky": list(sky)}
     marker = folders.sky / "made.json"

@@ -53,7 +53,7 @@ def raws(
     execution: Execution,
 ) -> dg.MaterializeResult:
     """A night's raw files: downloaded, verified, ingested, tagged by proc type, science exposures defined as visits."""
-    from proc_decam_dagster.archive import download
+    from proc_decam_dagster.archive import download, state_file_of
     from proc_decam_dagster.repository import define_visits, ingest_raws, tag_raws
     from proc_decam_dagster.survey import exposures as table_io
     from proc_decam_dagster.survey.proc_types import PROC_TYPES
@@ -62,7 +62,10 @@ def raws(
     table = table_io.rows_of_nights(table_io.read_exposures(survey.exposures_file), [night])
     if not len(table):
         raise dg.Failure(f"{survey.exposures_file} has no exposure of night {night}; materialise `exposures` again")
-    fetched = download(archive.open(), table, survey.images, jobs=archive.connections, log=context.log.info)
+    fetched = download(
+        archive.open(), table, survey.images, jobs=archive.connections,
+        state_file=state_file_of(survey.exposures_file), log=context.log.info,
+    )  # fmt: skip
     if not fetched.ok:
         raise dg.Failure(
             f"{len(fetched.failures)} of {len(table)} files of night {night} could not be had",

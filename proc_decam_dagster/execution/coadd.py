@@ -9,8 +9,8 @@ from proc_decam_dagster.execution.pipeline import run_pipeline
 from proc_decam_dagster.execution.report import PipelineReport
 from proc_decam_dagster.repository import associate_coadd_inputs
 from proc_decam_dagster.survey.collections import parse_chain
+from proc_decam_dagster.survey.datasets import COADD_NAME
 from proc_decam_dagster.survey.nights import matching_nights
-from proc_decam_dagster.survey.proc_types import COADD_NAME
 
 if TYPE_CHECKING:
     from proc_decam_dagster.repository import Repository

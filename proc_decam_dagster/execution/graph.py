@@ -27,6 +27,17 @@ if TYPE_CHECKING:
 OPTIONAL_INPUTS = (datasets.FAKES,)
 """Inputs that a survey may lack: the tasks that need them are then left out, and nobody is told of a failure."""
 
+MADE_BY = {
+    datasets.RAW: "night REPO EXPOSURES",
+    datasets.BIAS: "night REPO NIGHT --proc-type bias",
+    datasets.FLAT: "night REPO NIGHT --proc-type flat",
+    datasets.DEFECTS: "defects REPO BPM_PATH",
+    datasets.SUSPECT_MASK: "defects REPO BPM_PATH",
+    datasets.CROSSTALK: "create REPO",
+    datasets.SKYMAP: "skymap REPO EXPOSURES",
+} | dict.fromkeys(datasets.REFCATS.values(), "refcats REPO EXPOSURES")
+"""The command that makes what no step makes."""
+
 # The builder logs twenty lines where no data id is found; `explain_empty` says the same in one.
 _BUILDER_LOG = getLogger(__name__ + ".builder")
 _BUILDER_LOG.setLevel("CRITICAL")
@@ -283,10 +294,11 @@ def explain_empty(butler: "Butler", graph: "PipelineGraph", chain: str, where: s
     lacking = [name for name in inputs if name not in OPTIONAL_INPUTS and not has_any(butler, name, chain)]
     tasks = ", ".join(graph.tasks)
     if lacking:
+        commands = sorted({f"`proc-decam {MADE_BY[name]}`" for name in lacking if name in MADE_BY})
         return SurveyError(
             f"{tasks} cannot run: {chain} holds no {', '.join(lacking)}",
-            "what the steps before it, or the ingest, make",
-            "run these first (`proc-decam pipeline` runs all steps in order)",
+            "what comes before it",
+            f"run {' and '.join(commands) or 'the steps before it (`proc-decam pipeline` runs all in order)'} first",
         )
     if reason:
         return SurveyError(f"{tasks} cannot run on {chain}: {reason.splitlines()[0]}")

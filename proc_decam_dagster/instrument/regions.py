@@ -1,5 +1,7 @@
 """Sky regions for the Butler's spatial joins: padded outlines of detectors, visits, tracts and patches."""
 
+from functools import cache
+
 import numpy as np
 from lsst.sphgeom import ConvexPolygon, UnitVector3d
 
@@ -26,20 +28,32 @@ def polygon(corners_deg: np.ndarray, padding_arcsec: float = 0.0) -> ConvexPolyg
     return hull(vectors)
 
 
-def detector_polygon(
-    detector: int, ra_deg: float, dec_deg: float, padding_arcsec=POINTING_PADDING_ARCSEC
-) -> ConvexPolygon:
-    """Return the padded outline of a detector at a pointing."""
-    return polygon(detector_outline(detector, ra_deg, dec_deg), padding_arcsec)
-
-
 def visit_polygons(ra_deg: float, dec_deg: float) -> tuple[ConvexPolygon, dict[int, ConvexPolygon]]:
     """Return the hull of the padded outlines of all detectors at a pointing, and those outlines."""
-    vectors = {
-        d: _padded(unit_vectors(detector_outline(d, ra_deg, dec_deg)), np.radians(POINTING_PADDING_ARCSEC / 3600))
-        for d in DETECTORS
-    }
+    padding = np.radians(POINTING_PADDING_ARCSEC / 3600)
+    vectors = {d: _padded(corners, padding) for d, corners in camera_vectors(ra_deg, dec_deg).items()}
     return hull(np.concatenate(list(vectors.values()))), {d: hull(v) for d, v in vectors.items()}
+
+
+def camera_vectors(ra_deg: float, dec_deg: float) -> dict[int, np.ndarray]:
+    """Return the corners of every detector at a pointing, (4, 3) unit vectors: those of `detector_outline`."""
+    ra, dec = np.radians([ra_deg, dec_deg])
+    around_y = np.array([[np.cos(dec), 0, -np.sin(dec)], [0, 1, 0], [np.sin(dec), 0, np.cos(dec)]])
+    around_z = np.array([[np.cos(ra), -np.sin(ra), 0], [np.sin(ra), np.cos(ra), 0], [0, 0, 1]])
+    turn = (around_z @ around_y).T
+    return {detector: corners @ turn for detector, corners in _camera_at_origin().items()}
+
+
+@cache
+def _camera_at_origin() -> dict[int, np.ndarray]:
+    # The camera is mounted on an equatorial telescope: a pointing turns the sphere and changes nothing else.
+    return {detector: unit_vectors(detector_outline(detector, 0.0, 0.0)) for detector in DETECTORS}
+
+
+def positions(vectors: np.ndarray) -> np.ndarray:
+    """Return RA and Dec (deg), (n, 2), of unit vectors; the inverse of `unit_vectors`."""
+    x, y, z = np.asarray(vectors, float).T
+    return np.degrees(np.stack([np.arctan2(y, x) % (2 * np.pi), np.arctan2(z, np.hypot(x, y))], axis=1))
 
 
 def unit_vectors(positions_deg: np.ndarray) -> np.ndarray:

@@ -7,12 +7,11 @@ them at once are over a million rows with their spatial index. A discrete skymap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from lsst.daf.butler import Butler, CollectionType, DatasetType, MissingCollectionError, MissingDatasetTypeError
 
-from proc_decam_dagster.camera.detectors import DETECTORS
-from proc_decam_dagster.camera.distortion import detector_outline
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.instrument.regions import polygon
+from proc_decam_dagster.instrument.regions import camera_vectors, polygon, positions
 from proc_decam_dagster.pixels.skymap import SkyMap
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.collections import SKYMAPS
@@ -81,8 +80,8 @@ def cover(butler: Butler, name: str, pointings: Sequence[tuple[float, float]]) -
     touched = {
         tract
         for ra, dec in sorted(set(pointings))
-        for detector in DETECTORS
-        for tract, _ in skymap.overlapping(detector_outline(detector, ra, dec))
+        for corners in camera_vectors(ra, dec).values()
+        for tract, _ in skymap.overlapping(positions(corners))
     }
     with butler.transaction():
         _insert_tracts(butler, skymap, sorted(touched - present))
@@ -94,19 +93,23 @@ def outside(butler: Butler, name: str, pointings: Sequence[tuple[float, float]])
     skymap = load_skymap(butler, name)
     if skymap is None:
         raise SurveyError(f"skymap {name!r} is not in the repository", fix="register it with `proc-decam skymap`")
-    found: dict[tuple[float, float], bool] = {}
-    for each in pointings:
-        if each not in found:
-            found[each] = any(not skymap.find(ra, dec) for ra, dec in _corners(*each))
+    found = {each: not _contains(skymap, each) for each in set(pointings)}
     return [found[each] for each in pointings]
+
+
+def _contains(skymap: SkyMap, pointing: tuple[float, float]) -> bool:
+    corners = positions(np.concatenate(list(camera_vectors(*pointing).values())))
+    for number, _ in skymap.find(*pointing):
+        tract = skymap.tract(number)
+        x, y = (each + 0.5 for each in tract.sky_to_pixel(*corners.T))
+        ny, nx = tract.shape
+        # Written so that a NaN, beyond the tract's horizon, is outside.
+        corners = corners[~((x >= 0) & (x < nx) & (y >= 0) & (y < ny))]
+    return all(skymap.find(ra, dec) for ra, dec in corners.tolist())
 
 
 def _digest(skymap: SkyMap) -> bytes:
     return bytes.fromhex(skymap.sha1) if isinstance(skymap.sha1, str) else bytes(skymap.sha1)
-
-
-def _corners(ra: float, dec: float) -> list[tuple[float, float]]:
-    return [tuple(c) for d in DETECTORS for c in detector_outline(d, ra, dec).tolist()]
 
 
 def _insert_tracts(butler: Butler, skymap: SkyMap, tracts: Iterable[int]) -> None:

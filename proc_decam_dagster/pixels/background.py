@@ -149,7 +149,7 @@ def subtract(exposure: MaskedImage, box: int = 128, fwhm: float = 4.0) -> Sky:
         np.where(excluded, np.float32(0), data), mask=excluded, bw=box, bh=box, fw=3, fh=3
     )  # fmt: skip
     residual = np.where(excluded & ((exposure.mask & planes.SAT) == 0), np.float32(0), data - first.back())
-    found = detect(residual, np.full(data.shape, first.globalrms, np.float32), None, fwhm, snr=8.0, deblend=False)
+    found = detect(residual, np.full(data.shape, first.globalrms, np.float32), None, fwhm, snr=4.0, deblend=False)
     sky, noise = estimate(data, excluded | footprint_mask(data.shape, found, fwhm), box)
     exposure.image = data - sky
     return Sky(float(np.median(sky[::8, ::8])), noise, sky, found)

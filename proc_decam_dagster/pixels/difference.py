@@ -169,7 +169,7 @@ def subtract(
     kernel = fit.kernel
     if abs(kernel.total - 1) > settings.max_flux_mismatch:
         raise MeasurementFailure(
-            f"fluxes of science image and template disagree: the matching kernel's sum is {kernel.total:.3f}, not near 1",
+            f"fluxes of science image and template disagree: matching kernel of sum {kernel.total:.3f}, not near 1",
             kernel_sum=kernel.total,
         )
 

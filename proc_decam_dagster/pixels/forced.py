@@ -26,7 +26,9 @@ def positions_on(image: MaskedImage, ra: np.ndarray, dec: np.ndarray) -> tuple[n
     return x, y, inside
 
 
-def forced_fluxes(image: MaskedImage, x: np.ndarray, y: np.ndarray, prefix: str = "", error_scale: float = 1.0) -> Table:
+def forced_fluxes(
+    image: MaskedImage, x: np.ndarray, y: np.ndarray, prefix: str = "", error_scale: float = 1.0
+) -> Table:
     """Return PSF fluxes at pixel positions, in nJy.
 
     Parameters

@@ -12,7 +12,8 @@ from proc_decam_dagster.repository.presence import has_collection, has_dataset_t
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.collections import chain_name, coadd_inputs_collection
-from proc_decam_dagster.survey.proc_types import COADD_NAME, PROC_TYPES
+from proc_decam_dagster.survey.datasets import COADD_NAME
+from proc_decam_dagster.survey.proc_types import PROC_TYPES
 
 log = logging.getLogger(__name__)
 

@@ -170,7 +170,8 @@ def count_frames(butler: Any, chain: str, dataset: str, raws: str) -> Counter[tu
         name, [collection], limit=None, explain=False, with_dimension_records=True, where=f"instrument='{INSTRUMENT}'"
     )
     return Counter(
-        (ref.dataId["detector"], ref.dataId.records["exposure"].physical_filter if dataset == datasets.FLAT else "") for ref in found
+        (ref.dataId["detector"], ref.dataId.records["exposure"].physical_filter if dataset == datasets.FLAT else "")
+        for ref in found
     )
 
 

@@ -1,10 +1,14 @@
 """What one CCD is like: its bias structure, flat field and defects, the same in every exposure of a survey."""
 
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
+from proc_decam_dagster.camera.detectors import DETECTORS
 from proc_decam_dagster.camera.detectors import detector as known_detector
 from proc_decam_dagster.camera.geometry import TRIMMED_SHAPE
 
@@ -124,24 +128,38 @@ def _defects(rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return bits, response, hot
 
 
-def write_masks(directory, seed: int, detectors, band: str) -> None:
-    """Write the bad-pixel masks of both families, named as the real ones, and their ``index.dat``."""
+def write_masks(directory: Path, seed: int, detectors: Iterable[int], band: str) -> None:
+    """Write the bad-pixel masks of both families, named as the real ones, and their ``index.dat``.
+
+    As there, every CCD has its masks: those of CCDs that are not simulated are good everywhere.
+    """
     from astropy.io import fits
 
+    simulated = set(detectors)
+    blank = fits.CompImageHDU(np.zeros(TRIMMED_SHAPE, np.int16))
     for family, name in (
         ("cp", "DECam_Master_20140209v2_cd_{:02d}.fits"),
         ("des", "D_n20150105t0115_c{:02d}_r2134p01_bpm.fits"),
     ):
         folder = directory / family
         folder.mkdir(parents=True, exist_ok=True)
-        for number in detectors:
+        first_blank = None
+        for number in DETECTORS:
+            path = folder / name.format(number)
+            if number not in simulated:
+                if first_blank is None:
+                    blank.writeto(path, overwrite=True)
+                    first_blank = path
+                else:
+                    shutil.copy(first_blank, path)
+                continue
             bits = ccd(seed, number, band).defects
             if family == "cp":
                 mask = (bits & BAD_CP).astype(np.int16)
             else:
                 mask = np.where(bits & BAD_DES, 1, np.where(bits & SUSPECT, 512, 0)).astype(np.int16)
-            hdu = fits.PrimaryHDU(mask)
+            hdu = fits.CompImageHDU(mask)
             hdu.header["CCDNUM"] = number
             hdu.header["DETPOS"] = known_detector(number).name
-            hdu.writeto(folder / name.format(number), overwrite=True)
-        (folder / "index.dat").write_text("".join(f"{name.format(number)}\n" for number in detectors))
+            hdu.writeto(path, overwrite=True)
+        (folder / "index.dat").write_text("".join(f"{name.format(number)}\n" for number in DETECTORS))

@@ -162,7 +162,18 @@ def write_shards(directory: Path, seed: int, tables: dict[int, tuple[np.ndarray,
         folder.mkdir(parents=True, exist_ok=True)
         for trixel, (stars, galaxies) in tables.items():
             if name == GAIA_DIRECTORY:
-                write_shard(folder / f"{trixel}.fits", gaia(seed, trixel, stars), flags=_GAIA_FLAGS)
+                columns = _within(trixel, gaia(seed, trixel, stars))
+                write_shard(folder / f"{trixel}.fits", columns, flags=_GAIA_FLAGS)
             else:
-                write_shard(folder / f"{trixel}.fits", ps1(seed, trixel, stars, galaxies))
+                write_shard(folder / f"{trixel}.fits", _within(trixel, ps1(seed, trixel, stars, galaxies)))
         (folder / "index.dat").write_text("".join(f"{trixel}.fits\n" for trixel in sorted(tables)))
+
+
+def _within(trixel: int, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the rows inside a trixel: an error of place may carry a source over its edge."""
+    from lsst.sphgeom import HtmPixelization, LonLat, UnitVector3d
+
+    pixels = HtmPixelization(7)
+    places = zip(columns["coord_ra"].tolist(), columns["coord_dec"].tolist())
+    keep = np.array([pixels.index(UnitVector3d(LonLat.fromRadians(*place))) == trixel for place in places], bool)
+    return {name: values[keep] for name, values in columns.items()}

@@ -42,7 +42,8 @@ SOURCE_TABLE_VISIT = "sourceTable_visit"
 VISIT_TABLE = "visitTable"
 CCD_VISIT_TABLE = "ccdVisitTable"
 
-# Coadds; `{coadd}` is the warp coadd name, `deep` by default
+# Coadds; `{coadd}` is the warp coadd name
+COADD_NAME = "deep"
 DIRECT_WARP = "{coadd}Coadd_directWarp"
 COADD = "{coadd}Coadd"
 COADD_NIMAGE = "{coadd}Coadd_nImage"
@@ -67,6 +68,6 @@ COADD_INPUTS = (DIRECT_WARP, PRE_SOURCE_TABLE_VISIT, FINALIZED_SOURCES, VISIT_SU
 """What `coadd` tags into `{coadd_subset}/{template_type}/coadd/inputs`."""
 
 
-def named(name: str, coadd: str = "deep") -> str:
+def named(name: str, coadd: str = COADD_NAME) -> str:
     """Return a dataset type name with its coadd name filled in."""
     return name.format(coadd=coadd)

@@ -10,7 +10,6 @@ from proc_decam_dagster.survey import collections as names
 from proc_decam_dagster.survey import datasets
 
 TEMPLATE_TYPES = ("mean", "median", "meanclip", "min")
-COADD_NAME = "deep"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from lsst.pipe.base import connectionTypes
 from proc_decam_dagster.pixels.association import RADIUS_ARCSEC, associate, light_curve_statistics, object_table
 from proc_decam_dagster.pixels.skymap import SkyMap
 from proc_decam_dagster.survey import datasets
-from proc_decam_dagster.survey.proc_types import COADD_NAME
+from proc_decam_dagster.survey.datasets import COADD_NAME
 
 TRACT = ("instrument", "skymap", "tract")
 NAMES = {"coadd": COADD_NAME, "injected": ""}

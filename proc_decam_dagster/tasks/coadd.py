@@ -11,7 +11,7 @@ from lsst.pipe.base import connectionTypes
 from proc_decam_dagster.pixels import coadd as algorithm
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.survey import datasets
-from proc_decam_dagster.survey.proc_types import COADD_NAME
+from proc_decam_dagster.survey.datasets import COADD_NAME
 
 PATCH = ("skymap", "tract", "patch", "band")
 STATISTICS = {

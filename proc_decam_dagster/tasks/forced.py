@@ -10,7 +10,7 @@ from lsst.pipe.base import connectionTypes
 from proc_decam_dagster.pixels.forced import forced_fluxes, positions_on
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.survey import datasets
-from proc_decam_dagster.survey.proc_types import COADD_NAME
+from proc_decam_dagster.survey.datasets import COADD_NAME
 
 DETECTOR = ("instrument", "visit", "detector")
 NAMES = {"coadd": COADD_NAME, "injected": ""}

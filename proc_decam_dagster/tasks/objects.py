@@ -11,7 +11,7 @@ from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.objects import detect_on_coadd, measure_objects
 from proc_decam_dagster.pixels.skymap import SkyMap
 from proc_decam_dagster.survey import datasets
-from proc_decam_dagster.survey.proc_types import COADD_NAME
+from proc_decam_dagster.survey.datasets import COADD_NAME
 
 BAND = ("skymap", "tract", "patch", "band")
 PATCH = ("skymap", "tract", "patch")

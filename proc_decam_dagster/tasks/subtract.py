@@ -9,7 +9,7 @@ from lsst.pipe.base import connectionTypes
 from proc_decam_dagster.pixels.difference import SubtractionSettings, subtract
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.survey import datasets
-from proc_decam_dagster.survey.proc_types import COADD_NAME
+from proc_decam_dagster.survey.datasets import COADD_NAME
 from proc_decam_dagster.tasks.failure import algorithm_errors
 
 DETECTOR = ("instrument", "visit", "detector")

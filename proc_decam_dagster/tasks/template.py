@@ -11,7 +11,7 @@ from lsst.pipe.base import connectionTypes
 
 from proc_decam_dagster.pixels.warp import warp
 from proc_decam_dagster.survey import datasets
-from proc_decam_dagster.survey.proc_types import COADD_NAME
+from proc_decam_dagster.survey.datasets import COADD_NAME
 
 DETECTOR = ("instrument", "visit", "detector")
 

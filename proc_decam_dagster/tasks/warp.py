@@ -14,7 +14,7 @@ from proc_decam_dagster.pixels.psf_model import AB_ZERO_POINT
 from proc_decam_dagster.pixels.skymap import SkyMap
 from proc_decam_dagster.pixels.warp import warp
 from proc_decam_dagster.survey import datasets
-from proc_decam_dagster.survey.proc_types import COADD_NAME
+from proc_decam_dagster.survey.datasets import COADD_NAME
 
 
 class MakeDirectWarpConnections(

@@ -30,7 +30,11 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def readme(folder):
     """A repository made by the README's first three commands."""
-    for line in ("create ./repo", f"register-instrument ./repo {CAMERA}", f"write-curated-calibrations ./repo {CAMERA}"):
+    for line in (
+        "create ./repo",
+        f"register-instrument ./repo {CAMERA}",
+        f"write-curated-calibrations ./repo {CAMERA}",
+    ):
         result = butler(line)
         assert result.exit_code == 0, result.output
     return folder / "repo"

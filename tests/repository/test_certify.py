@@ -19,7 +19,9 @@ def make(night, put):
     def make_masters(proc_type, stamp, *data_ids):
         run = f"{NIGHT}/{proc_type}/{proc_type}/step2/{stamp}"
         night.butler(writeable=True).collections.register(run, CollectionType.RUN)
-        dimensions = ("instrument", "detector") if proc_type == "bias" else ("instrument", "physical_filter", "detector")
+        dimensions = (
+            ("instrument", "detector") if proc_type == "bias" else ("instrument", "physical_filter", "detector")
+        )
         for data_id in data_ids:
             put(night, proc_type, run, dimensions, True, **data_id)
         update_chain(night, proc_type, NIGHT)
@@ -57,7 +59,10 @@ def test_missing_detector_is_named(night, make):
     make("bias", "20240101T000000Z", {"detector": 1})
     report = certify_calibrations(night, "bias", NIGHT, expected_detectors=(1, 2, 25), frames=ENOUGH)
     assert not report.ok
-    assert report.refused == [({"detector": 2}, "the pipeline made no bias"), ({"detector": 25}, "the pipeline made no bias")]
+    assert report.refused == [
+        ({"detector": 2}, "the pipeline made no bias"),
+        ({"detector": 25}, "the pipeline made no bias"),
+    ]
     assert certified(night) == {(1,): "20240101T000000Z"}
 
 

@@ -72,7 +72,9 @@ def test_ingested_certified_and_found_at_any_time(night, tmp_path):
     for name, total in (("defects", 4296), ("suspectMask", 9900)):
         table = butler.get(name, instrument="DECam", detector=25, exposure=845005, collections="DECam/calib_bpm")
         assert boxes_to_mask(table).sum() == total
-    assert {r.run for r in butler.query_datasets("defects", "DECam/calib_bpm", find_first=False)} == {"DECam/calib_bpm/bad"}
+    assert {r.run for r in butler.query_datasets("defects", "DECam/calib_bpm", find_first=False)} == {
+        "DECam/calib_bpm/bad"
+    }
     spans = {str(a.timespan) for a in butler.registry.queryDatasetAssociations("suspectMask", ["DECam/calib_bpm"])}
     assert spans == {"(-∞, ∞)"}  # the Butler's own bounds are 1970 and 2100
 

@@ -23,7 +23,7 @@ def get(repo, band, collections="fakes"):
     return repo.butler().get("fakes_table", instrument="DECam", band=band, collections=collections)
 
 
-@pytest.mark.parametrize("suffix", ["fits", "ecsv", "csv", "vot"])
+@pytest.mark.parametrize("suffix", ["fits", "ecsv", "csv"])
 def test_any_table_of_astropys(repo, table, tmp_path, suffix):
     table.write(tmp_path / f"fakes.{suffix}")
     assert ingest_fakes(repo, tmp_path / f"fakes.{suffix}") == {"VR": 2, "y": 1}

@@ -30,9 +30,9 @@ def test_another_process_is_refused_and_told_who_holds_it(path):
         [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(SurveyError, match=f"20190401/bias is being worked on by process {other.pid} on"):
-            with file_lock(path, "20190401/bias"):
-                pass
+        refused = pytest.raises(SurveyError, match=f"20190401/bias is being worked on by process {other.pid} on")
+        with refused, file_lock(path, "20190401/bias"):
+            pass
         other.kill()
         other.wait()
         with file_lock(path, "20190401/bias"):  # its death has freed it

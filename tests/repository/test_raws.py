@@ -10,6 +10,7 @@ from astropy.table import Table
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository import IngestReport, ingest_raws, raws, tag_raws
 from proc_decam_dagster.survey.exposures import file_name
+
 from .conftest import DETECTORS, make_exposures, write_raw
 
 ALL = {"collections": "DECam/raw/all", "find_first": False}
@@ -103,7 +104,9 @@ def test_known_md5_under_another_exposure_number(repo, exposures, image_dir):
 
 def test_file_that_the_download_found_bad(repo, folder):
     table = make_exposures(folder, "zz")
-    found = Table({"path": [str(path_of(folder, r)) for r in table], "md5sum": table["md5sum"], "valid_on_disk": [True, False]})
+    found = Table(
+        {"path": [str(path_of(folder, r)) for r in table], "md5sum": table["md5sum"], "valid_on_disk": [True, False]}
+    )
     found.write(folder / "downloaded_exposures.ecsv", format="ascii.ecsv")
     report = ingest_raws(repo, table, folder)
     assert report.ingested == 1

@@ -51,7 +51,9 @@ def test_a_shard_under_another_id_lets_nothing_in(repo, real, tmp_path):
     one, other, *rest = real[GAIA]
     wrong = tmp_path / one.name
     shutil.copy(other, wrong)
-    with pytest.raises(SurveyError, match=f"{wrong} holds sources of htm7 {other.stem}; expected only those of {one.stem}"):
+    with pytest.raises(
+        SurveyError, match=f"{wrong} holds sources of htm7 {other.stem}; expected only those of {one.stem}"
+    ):
         ingest_refcats(repo, {PS1: real[PS1], GAIA: [*rest, wrong]})
     assert not list(repo.butler().registry.queryDatasetTypes(PS1))
 

@@ -13,7 +13,9 @@ def test_no_file_means_defaults(tmp_path):
 
 
 def test_written_and_read_back(tmp_path):
-    settings = Settings("deep", "discrete", True, "2019-04-01T00:00:00+00:00", {"2019/min/coadd/inputs": {"nights": ["a"]}})
+    settings = Settings(
+        "deep", "discrete", True, "2019-04-01T00:00:00+00:00", {"2019/min/coadd/inputs": {"nights": ["a"]}}
+    )
     write_settings(settings, tmp_path / "state" / "settings.yaml")
     assert read_settings(tmp_path / "state" / "settings.yaml") == settings
     assert os.listdir(tmp_path / "state") == ["settings.yaml"]

@@ -24,7 +24,9 @@ def test_discrete_skymap_contains_every_corner_of_every_detector(night, exposure
 def test_its_rows_join_with_the_visits(night, exposures):
     add_discrete_skymap(night, exposures)
     with night.butler().query() as query:
-        found = list(query.where(f"instrument='DECam' AND {skymap_where(night)}").data_ids(["visit", "detector", "patch"]))
+        found = list(
+            query.where(f"instrument='DECam' AND {skymap_where(night)}").data_ids(["visit", "detector", "patch"])
+        )
     assert {d["detector"] for d in found} == set(DETECTORS)
     assert {d["skymap"] for d in found} == {"discrete"}
 

@@ -26,7 +26,9 @@ def test_regions_hold_the_true_outlines_with_the_pointing_error(night):
     visit = night.butler().query_dimension_records("visit")[0]
     regions = {
         r.detector: r.region
-        for r in night.butler().query_dimension_records("visit_detector_region", where="visit=845005 AND instrument='DECam'")
+        for r in night.butler().query_dimension_records(
+            "visit_detector_region", where="visit=845005 AND instrument='DECam'"
+        )
     }
     assert set(regions) == set(DETECTORS)
     exposure = night.butler().query_dimension_records("exposure", where="exposure=845005 AND instrument='DECam'")[0]
