@@ -68,7 +68,8 @@ class Materialiser:
         from proc_decam_dagster.definitions import build_definitions
 
         self.instance = dg.DagsterInstance.get()
-        self.job = build_definitions().resolve_implicit_global_asset_job_def()
+        definitions = dg.Definitions.merge(build_definitions(), dg.Definitions(loggers={"console": _brief_logger()}))
+        self.job = definitions.resolve_implicit_global_asset_job_def()
         self.quanta = {"succeeded": 0, "failed": 0}
         self.worker_rss_gb = 0.0
         self.failed_checks: list[str] = []
@@ -103,6 +104,27 @@ class Materialiser:
                 self.worker_rss_gb = max(self.worker_rss_gb, plain)
         where = f"[{materialization.partition}]" if materialization.partition else ""
         print(f"   {materialization.asset_key.to_user_string()}{where}: {', '.join(shown)}", flush=True)
+
+
+def _brief_logger():
+    """Return a Dagster logger that prints what assets say, and none of Dagster's own events."""
+    import logging
+
+    import dagster as dg
+
+    class Brief(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said = getattr(record, "dagster_meta", {}).get("orig_message")
+            if said and record.levelno >= logging.INFO:
+                print(f"     {said}", flush=True)
+
+    @dg.logger
+    def brief(_: dg.InitLoggerContext) -> logging.Logger:
+        logger = logging.Logger("demo", logging.INFO)
+        logger.addHandler(Brief())
+        return logger
+
+    return brief
 
 
 def simulate(folders: Folders, seed: int, detectors: tuple[int, ...], sky: tuple[float, float], jobs: int) -> None:

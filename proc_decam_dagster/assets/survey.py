@@ -78,8 +78,9 @@ def raws(
             f"{len(ingested.failed)} of {len(table)} raw files of night {night} could not be ingested",
             metadata={"failures": markdown_table(("file", "reason"), ingested.failed)},
         )
-    tagged = {name: tag_raws(repo, night, name) for name, row in PROC_TYPES.items() if row.obs_type}
-    visits = define_visits(repo, night)
+    there = set(table["obs_type"])
+    tagged = {name: tag_raws(repo, night, name) for name, row in PROC_TYPES.items() if row.obs_type in there}
+    visits = define_visits(repo, night) if "drp" in tagged else 0
     return dg.MaterializeResult(
         metadata={
             "files": len(table),

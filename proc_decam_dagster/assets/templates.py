@@ -27,9 +27,9 @@ def _coadd_inputs(template_type: str) -> dg.AssetsDefinition:
 
         key = context.partition_key.keys_by_dimension
         repo, subset = repository.open(), key[COADD_SUBSET]
-        # The TAGGED collection is the truth: it is rebuilt from all the nights that belong, never appended to.
-        nights = sorted({*coadd_nights(repo, subset, template_type), key[NIGHT]})
-        counts = associate_coadd_inputs(repo, nights, subset, template_type)
+        # The TAGGED collection is the truth: it is rebuilt from all the nights that belong, this one among them.
+        counts = associate_coadd_inputs(repo, [key[NIGHT]], subset, template_type, add=True)
+        nights = coadd_nights(repo, subset, template_type)
         return dg.MaterializeResult(
             metadata={
                 "nights": ", ".join(nights),

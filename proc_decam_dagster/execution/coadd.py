@@ -82,6 +82,8 @@ def run_coadd(
     """
     nights = coadd_subset_nights(repository, subset_pattern)
     associate_coadd_inputs(repository, nights, coadd_subset, template_type, warp_coadd_name, where or None)
+    if warp_coadd_name != COADD_NAME:
+        options["config"] = {"parameters:coaddName": warp_coadd_name} | (options.get("config") or {})
     return run_pipeline(
         repository, "coadd", coadd_subset=coadd_subset, template_type=template_type, where=where, **options
     )

@@ -137,6 +137,7 @@ def load_pipeline(path: str, step: str = "", config: Mapping[str, Any] | None = 
         Label of a subset (or of a task); the whole pipeline if empty.
     config : `~collections.abc.Mapping`, optional
         Configuration to change, ``{"label:field": value}``; labels that the step lacks are passed over.
+        ``parameters:name`` sets a parameter of the pipeline.
     """
     file, fragment = split_fragment(path)
     step = step or fragment
@@ -146,6 +147,9 @@ def load_pipeline(path: str, step: str = "", config: Mapping[str, Any] | None = 
     pipeline = Pipeline.from_uri(f"{file}#{step}") if step else whole
     for key, value in (config or {}).items():
         label, colon, name = key.partition(":")
+        if label == "parameters" and name:
+            pipeline.addConfigOverride(label, name, value)
+            continue
         if not (colon and name) or label not in whole.task_labels:
             raise SurveyError(
                 f"configuration {key!r} names no task of {file}",

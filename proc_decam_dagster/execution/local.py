@@ -95,6 +95,7 @@ class GraphRun:
         path.parent.mkdir(parents=True, exist_ok=True)
         step_graph.components.write(str(path))
         self._new: list[Attempt] = []
+        self._begun: set[UUID] = set()
         self._flushed = self._started = time.monotonic()
 
     def execute(self) -> GraphOutcome:
@@ -105,11 +106,17 @@ class GraphRun:
         KeyboardInterrupt, PoolStopped
             After everything was put in order.
         """
+        interrupted: list[Work] = []
         try:
             self.outputs.prepare()
             self._schedule()
+        except BaseException:
+            with deferred():
+                # An interrupt may have come in the middle of a fork: only a new pool is a sound one.
+                interrupted = self.pool.kill_busy()
+                self.pool.close()
+            raise
         finally:
-            interrupted = self.pool.kill_busy()
             with deferred():
                 now = time.time()
                 for work in interrupted:
@@ -120,9 +127,7 @@ class GraphRun:
                         )
                     )  # fmt: skip
                 self._flush()
-                left = {w.quantum for w in interrupted}
-                left |= {q for q, name in self.names.items() if name in self.outcome.failed}
-                self.outputs.discard(left)
+                self.outputs.discard(q for q in self._begun if self.names[q] not in self.outcome.succeeded)
             with contextlib.suppress(FileNotFoundError):
                 self.path.unlink()
         return self.outcome
@@ -160,6 +165,7 @@ class GraphRun:
 
     def _submit(self, quantum: UUID) -> None:
         repeat = self.names[quantum] in self.outcome.tried
+        self._begun.add(quantum)
         self.pool.submit(Work(str(self.path), str(self.root), quantum, repeat), self.time_limit)
 
     def _settle(self, end: Ended, walker: GraphWalker) -> str:

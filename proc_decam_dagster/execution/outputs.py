@@ -81,7 +81,7 @@ class Outputs:
             return
         predicted = self.graph.build_execution_quanta(quanta)
         refs = [ref for q in quanta for refs in predicted[q].outputs.values() for ref in refs]
-        left = [ref for ref in refs if not self.butler.stored(ref)]
+        left = [ref for ref, registered in self.butler.stored_many(refs).items() if not registered]
         butler = QuantumBackedButler.from_predicted(
             config=str(self.root), predicted_inputs=(), predicted_outputs=[ref.id for ref in left],
             dimensions=self.butler.dimensions, datastore_records={},

@@ -132,13 +132,13 @@ class WorkerPool:
         """
         while True:
             worker = next((w for w in self._workers if w.work is None), None) or self._fork()
+            worker.work, worker.since = work, time.monotonic()  # first, so that an interrupt finds it at work
+            worker.deadline = worker.since + (time_limit or float("inf"))
             try:
                 worker.connection.send(work)
             except (BrokenPipeError, ConnectionResetError):  # killed while it was idle: take another
                 self._drop(worker)
                 continue
-            worker.work, worker.since = work, time.monotonic()
-            worker.deadline = worker.since + (time_limit or float("inf"))
             return
 
     def wait(self, timeout: float = 0.5) -> list[Ended]:
@@ -185,7 +185,7 @@ class WorkerPool:
         self._stop.set()
 
     def close(self) -> None:
-        """End all workers, and the process that they are forked from."""
+        """End all workers, and the process that they are forked from; another task would start both anew."""
         self.kill_busy()
         for worker in list(self._workers):
             self._drop(worker)

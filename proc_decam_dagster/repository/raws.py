@@ -252,7 +252,7 @@ def _wanted_files(
         elif not valid:
             report.failed.append((str(path), "its md5 on disk is wrong, as `proc-decam download` found"))
         else:
-            # The archive holds some exposures twice under different md5: the first good one is as good as any.
+            # An exposure may be in the archive twice, under different md5s: one of its files is enough.
             wanted.setdefault(number, (str(path.resolve()), md5, number))
     report.existing = len(existing)
     return list(wanted.values())

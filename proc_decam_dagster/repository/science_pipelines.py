@@ -29,6 +29,11 @@ def _stack(module: str) -> Any:
         ) from None
 
 
+def _count(butler: Any) -> int:
+    """Return the number of datasets in the RUNs of curated calibrations."""
+    return len(butler.query_all_datasets(f"{CALIB}/*", find_first=False, limit=None))
+
+
 class SciencePipelinesEngine:
     """The engine of a repository made with ``lsst.obs.decam.DarkEnergyCamera``."""
 
@@ -46,9 +51,10 @@ class SciencePipelinesEngine:
         _stack("lsst.obs.decam").DarkEnergyCamera().register(butler.registry)
 
     def write_curated_calibrations(self, butler: Any) -> int:
-        """Write the curated calibrations of the stack's data package."""
+        """Write the curated calibrations of the stack's data package; return how many were new."""
+        before = _count(butler)
         _stack("lsst.obs.decam").DarkEnergyCamera().writeCuratedCalibrations(butler, collection=CALIB)
-        return 1
+        return _count(butler) - before
 
     def define_visits(self, butler: Any, exposures: Iterable[int], skymap: str) -> int:
         """Define visits with `lsst.obs.base.DefineVisitsTask`."""
@@ -67,8 +73,8 @@ class SciencePipelinesEngine:
         raise SurveyError("raws cannot be ingested with the engine science-pipelines", fix=_LATER)
 
     def rings_skymap(self, name: str = "") -> Any:
-        """Return the stack's rings skymap."""
-        return _stack("lsst.skymap.ringsSkyMap")
+        """Not there yet."""
+        raise SurveyError("a skymap cannot be made with the engine science-pipelines", fix=_LATER)
 
     def discrete_skymap(self, name: str, pointings: Sequence[tuple[float, float]]) -> Any:
         """Not there yet."""

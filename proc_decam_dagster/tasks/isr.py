@@ -138,8 +138,7 @@ class IsrTask(pipe_base.PipelineTask):
             interpolate(image.image, image.variance, image.mask, BAD, SAT | NODATA)
         if self.config.doCosmicRays:
             repair(image, threshold=self.config.cosmicRayThreshold, contrast=self.config.cosmicRayContrast)
-        offset = min(r.data[0] for r in readouts), min(r.data[1] for r in readouts)
-        image.wcs = trimmed_wcs(raw.header, offset, image.shape)
+        image.wcs = trimmed_wcs(raw.header, image.shape)
         image.metadata |= _quality(image)
         image.metadata["dead_amplifiers"] = "".join(dead)
         image.metadata["has_defects"], image.metadata["has_suspect_mask"] = defects is not None, suspectMask is not None

@@ -39,3 +39,11 @@ def test_inputs_are_gathered_before_the_steps_run(nights, monkeypatch):
         (["20190401", "20190403"], "2019", "meanclip", "deep", "tract=1"),
         (("coadd",), {"coadd_subset": "2019", "template_type": "meanclip", "where": "tract=1", "jobs": 3}),
     ]
+
+
+def test_another_warp_name_reaches_the_pipeline(nights, monkeypatch):
+    calls = []
+    monkeypatch.setattr(coadd, "associate_coadd_inputs", lambda *args: None)
+    monkeypatch.setattr(coadd, "run_pipeline", lambda *args, **options: calls.append(options["config"]))
+    run_coadd(nights, "2019*", "2019", "mean", warp_coadd_name="shallow", config={"detection:threshold": 4})
+    assert calls == [{"parameters:coaddName": "shallow", "detection:threshold": 4}]

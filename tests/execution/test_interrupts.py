@@ -51,7 +51,8 @@ def test_interrupt_leaves_what_finished_registered(repository, pool, steps, numb
     refs = repository.butler().query_datasets("one", collections="20190401/bias", explain=False)
     assert len(refs) == 3
     attempts = Ledger.of(repository).attempts("20190401/bias")
-    assert [a.outcome for a in attempts] == ["succeeded"] * 3 + ["interrupted"]
+    assert [a.outcome for a in attempts[:3]] == ["succeeded"] * 3
+    assert {a.outcome for a in attempts[3:]} <= {"interrupted"}  # none if the signal came between two quanta
     assert not list((repository.state_dir / "graphs").iterdir())
 
     report = run_step(repository, "bias", "20190401", "first", pipeline=steps, pool=pool)

@@ -1,4 +1,4 @@
-"""The WCS: recovered on DECam's own distortion and real Gaia stars, kept through a header, refused where it is wrong."""
+"""The WCS: recovered on DECam's own distortion and real Gaia stars, kept through a header, refused where wrong."""
 
 import numpy as np
 import pytest

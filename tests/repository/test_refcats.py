@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 from astropy.io import fits
 from lsst.daf.butler import CollectionType
@@ -62,6 +63,38 @@ def test_a_shard_under_another_id_lets_nothing_in(repo, real, tmp_path):
 def test_name_that_is_no_id(tmp_path, name):
     with pytest.raises(SurveyError, match="has no htm7 id for a name"):
         check_shard(tmp_path / name)
+
+
+def test_a_source_just_over_the_edge_is_of_the_shard(tmp_path):
+    """Positions are improved after shards are made: 0.1 arcsec over an edge are no other shard, 10 are."""
+    pixels = HtmPixelization(7)
+    shard = pixels.index(UnitVector3d(LonLat.fromDegrees(149.4, 1.7)))
+    corners = [np.array([v.x(), v.y(), v.z()]) for v in pixels.triangle(shard).getVertices()]
+    normal = np.cross(corners[0], corners[1])
+    normal /= np.linalg.norm(normal)
+    for arcsec, good in ((0.1, True), (10.0, False)):
+        source = corners[0] + corners[1] - 2 * normal * np.radians(arcsec / 3600)
+        place = LonLat(UnitVector3d(*source))
+        columns = [
+            fits.Column("coord_ra", "D", array=[place.getLon().asRadians()]),
+            fits.Column("coord_dec", "D", array=[place.getLat().asRadians()]),
+        ]
+        path = tmp_path / f"{shard}.fits"
+        fits.BinTableHDU.from_columns(columns).writeto(path, overwrite=True)
+        assert pixels.index(UnitVector3d(*source)) != shard
+        if good:
+            assert check_shard(path) == shard
+        else:
+            with pytest.raises(SurveyError, match="holds sources of htm7"):
+                check_shard(path)
+
+
+def test_an_id_that_is_no_trixel(tmp_path):
+    path = tmp_path / "999999.fits"
+    columns = [fits.Column(c, "D", array=[0.1]) for c in ("coord_ra", "coord_dec")]
+    fits.BinTableHDU.from_columns(columns).writeto(path)
+    with pytest.raises(SurveyError, match="only those of 999999"):
+        check_shard(path)
 
 
 def test_missing_damaged_and_strange_shards(tmp_path):

@@ -18,7 +18,10 @@ def test_pattern_is_fixed_and_defects_are_in_it(tmp_path):
     assert 0.3 < pattern.bias.std() < 5
 
     write_masks(tmp_path, 5, [28], "r")
-    name = (tmp_path / "des" / "index.dat").read_text().strip()
+    names = (tmp_path / "des" / "index.dat").read_text().split()
+    assert len(names) == 62 and {p.name for p in (tmp_path / "des").glob("*.fits")} == set(names)
+    assert not fits.getdata(tmp_path / "des" / names[0]).any()
+    name = names[27]
     assert name == "D_n20150105t0115_c28_r2134p01_bpm.fits"
     des = fits.getdata(tmp_path / "des" / name)
     cp = fits.getdata(tmp_path / "cp" / "DECam_Master_20140209v2_cd_28.fits")
