@@ -82,7 +82,8 @@ class Materialiser:
             instance=self.instance,
             partition_key=partition,
             asset_selection=[dg.AssetKey(n.split("/")) for n in names],
-            run_config={"ops": {n.replace("/", "__"): {"config": config} for n in names}} if config else None,
+            run_config={"loggers": {"console": {}}}
+            | ({"ops": {n.replace("/", "__"): {"config": config} for n in names}} if config else {}),
         )
         for event in result.get_asset_materialization_events():
             self._tell(event.materialization)

@@ -194,7 +194,8 @@ class Archive(HttpSite):
                 return rows
         raise ArchiveError(
             f"{self.url} sent {len(rows)} rows ({distinct} different ones)",
-            f"the {count} that it counted", "try again; narrow the dates if it stays",
+            f"the {count} that it counted",
+            "try again; narrow the dates if it stays",
         )
 
     def find_page(self, body: dict, *, rectype: str = "file", sort: str = "md5sum", limit: int = PAGE,
@@ -309,7 +310,8 @@ class Archive(HttpSite):
         message, until = _message(response), _until(_message(response))
         if until or "proprietary" in message.lower():
             raise Proprietary(
-                f"{what} is proprietary" + (f" until {until}" if until else ""), until,
+                f"{what} is proprietary" + (f" until {until}" if until else ""),
+                until,
                 fix="set NOIRLAB_USER and NOIRLAB_PASS to an account of its programme" if not self.user else "",
             )
         if response.status_code in (401, 403):
@@ -364,4 +366,3 @@ def _until(message: str) -> str:
 def _short(thing: object, length: int = 200) -> str:
     text = " ".join(str(thing).split())
     return text if len(text) <= length else text[: length - 1] + "…"
-

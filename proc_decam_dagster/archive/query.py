@@ -84,7 +84,8 @@ def query_exposures(
         span = f" from {when[0][1]} to {when[0][2]}" if when else ""
         raise SurveyError(
             f"no {' or '.join(proc_types)} {instrument} exposures of {', '.join(proposals)}{span} at {archive.url}",
-            "at least one", "check the proposal id and the dates",
+            "at least one",
+            "check the proposal id and the dates",
         )
     bands: dict[str, set[str]] = {}
     for row in objects:

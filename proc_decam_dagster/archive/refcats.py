@@ -114,7 +114,8 @@ def fetch_refcats(
     if not work:
         raise SurveyError(
             f"{site.url} has no reference-catalogue shard of the {len(wanted)} in the survey's footprint",
-            f"an index.dat in {', '.join(folders.values())}", "check --refcat-url, or give files with --shards DIR",
+            f"an index.dat in {', '.join(folders.values())}",
+            "check --refcat-url, or give files with --shards DIR",
         )
     for name in {w[0] for w in work}:
         (directory / name).mkdir(parents=True, exist_ok=True)
@@ -134,9 +135,7 @@ def given_shards(directory: str | os.PathLike, names: Iterable[str] = tuple(FOLD
         If there are none.
     """
     directory = Path(directory).absolute()
-    shards = {
-        name: sorted(p for p in (directory / name).glob("*.fits") if _SHARD.fullmatch(p.name)) for name in names
-    }
+    shards = {name: sorted(p for p in (directory / name).glob("*.fits") if _SHARD.fullmatch(p.name)) for name in names}
     shards = {name: paths for name, paths in shards.items() if paths}
     if not shards:
         raise SurveyError(

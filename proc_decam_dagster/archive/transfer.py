@@ -57,7 +57,8 @@ class SpaceGuard:
             if free - self._pending < pending + self.margin:
                 raise DiskFull(
                     f"no disk space for {what}: {_mb(max(free - self._pending, 0))} free in {self.directory}",
-                    f"{_mb(pending + self.margin)}", "free some, or give another --download-dir, and run again",
+                    f"{_mb(pending + self.margin)}",
+                    "free some, or give another --download-dir, and run again",
                 )
             self._pending += pending
 
@@ -126,7 +127,9 @@ def write_body(
                     raise TransferFailed(f"{path.name} broke off after {count} bytes", f"{announced}", "run again")
                 if md5 is not None and digest.hexdigest() != md5:
                     raise ChecksumMismatch(
-                        f"{path.name} has md5 {digest.hexdigest()}", digest.hexdigest(), md5,
+                        f"{path.name} has md5 {digest.hexdigest()}",
+                        digest.hexdigest(),
+                        md5,
                         "the archive sent other bytes than it lists; run again later, or leave the exposure out",
                     )
                 out.flush()

@@ -22,9 +22,7 @@ def _table() -> dict[int, list[Coefficient]]:
     table: dict[int, list[Coefficient]] = {}
     for row in read("crosstalk.csv"):
         table.setdefault(int(row["victim"]), []).append(
-            Coefficient(
-                row["victim_amplifier"], int(row["source"]), row["source_amplifier"], float(row["coefficient"])
-            )
+            Coefficient(row["victim_amplifier"], int(row["source"]), row["source_amplifier"], float(row["coefficient"]))
         )
     return table
 

@@ -134,9 +134,7 @@ def _show_nights(table, missing=None) -> None:
     rows = []
     for night in tables.nights_of(table):
         part = tables.rows_of_nights(table, [night])
-        zeros, flats, objects = (
-            tables.rows_of_obs_type(part, PROC_TYPES[p].obs_type) for p in ("bias", "flat", "drp")
-        )
+        zeros, flats, objects = (tables.rows_of_obs_type(part, PROC_TYPES[p].obs_type) for p in ("bias", "flat", "drp"))
         lacks = [] if len(zeros) else ["bias"]
         lacks += [f"flat {b}" for b in sorted(set(objects["band"]) - set(flats["band"]))]
         rows.append((night, len(zeros), _by_band(flats), _by_band(objects), ", ".join(lacks) or "-"))

@@ -63,10 +63,21 @@ def execute(
             for kind in sciences(science):
                 reports.append(
                     run_step(
-                        repository, chain.proc_type, chain.subset, name, coadd_subset=chain.coadd_subset,
-                        template_type=chain.template_type, where=where, science=kind, pool=pool,
-                        pipeline=file or None, pipeline_dir=pipeline_dir, skip_existing=not no_skip_existing,
-                        skip_failures=not no_skip_failures, trigger_retry=not no_trigger_retry, loop=not no_loop,
+                        repository,
+                        chain.proc_type,
+                        chain.subset,
+                        name,
+                        coadd_subset=chain.coadd_subset,
+                        template_type=chain.template_type,
+                        where=where,
+                        science=kind,
+                        pool=pool,
+                        pipeline=file or None,
+                        pipeline_dir=pipeline_dir,
+                        skip_existing=not no_skip_existing,
+                        skip_failures=not no_skip_failures,
+                        trigger_retry=not no_trigger_retry,
+                        loop=not no_loop,
                         progress=progress.quanta,
                     )  # fmt: skip
                 )
@@ -77,7 +88,7 @@ def execute(
 @command(
     "qgraph",
     example="proc-decam qgraph -b ./repo -p pipelines/bias.yaml#step1 -i 20190401/bias --output-run u/me/try "
-    "-d \"detector=1\" --save-qgraph step1.qg",
+    '-d "detector=1" --save-qgraph step1.qg',
 )
 @click.option(
     "-b", "--butler-config", "--repo", "repo", type=click.Path(path_type=Path), required=True, help="Repository."

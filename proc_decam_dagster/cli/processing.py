@@ -68,8 +68,16 @@ def pipeline(
         for kind in sciences(science):
             reports.append(
                 run_pipeline(
-                    repository, row.name, subset, coadd_subset=coadd_subset, template_type=template_type,
-                    steps=list(steps) or None, where=where, science=kind, jobs=jobs, pipeline_dir=pipeline_dir,
+                    repository,
+                    row.name,
+                    subset,
+                    coadd_subset=coadd_subset,
+                    template_type=template_type,
+                    steps=list(steps) or None,
+                    where=where,
+                    science=kind,
+                    jobs=jobs,
+                    pipeline_dir=pipeline_dir,
                     progress=progress.quanta,
                 )  # fmt: skip
             )

@@ -115,9 +115,7 @@ class Ledger:
     def record(self, attempts: Iterable[Attempt]) -> None:
         """Write attempts, all or none."""
         host = socket.gethostname()
-        rows = [
-            tuple(getattr(a, c) or (host if c == "host" else getattr(a, c)) for c in _COLUMNS) for a in attempts
-        ]
+        rows = [tuple(getattr(a, c) or (host if c == "host" else getattr(a, c)) for c in _COLUMNS) for a in attempts]
         if rows:
             insert = f"INSERT INTO attempt ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
             with self._connect() as connection, connection:

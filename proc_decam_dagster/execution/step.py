@@ -241,9 +241,7 @@ class _StepRun:
             self.state[name] = "failed"
             before = self.before.get(name)
             attempts = outcome.tried[name] + (before.attempts if before else 0)
-            self.failures[name] = self._failure(
-                name, attempt.exception, attempt.message, attempt.transient, attempts
-            )
+            self.failures[name] = self._failure(name, attempt.exception, attempt.message, attempt.transient, attempts)
         self.known_failed |= outcome.failed.keys()
         self.report.attempts += sum(outcome.tried.values())
         self.report.peak_rss_gb = max(self.report.peak_rss_gb, outcome.peak_mb / 1024)

@@ -183,9 +183,7 @@ def _solve(matrix: np.ndarray, vector: np.ndarray, noise: np.ndarray) -> np.ndar
     # scaled to unit diagonal, so that the ridge means the same for every parameter
     scale = 1 / np.sqrt(np.maximum(matrix.diagonal(), 1e-30))
     ridge = RIDGE * len(matrix) * np.eye(len(matrix))
-    signal, vectors = eigh(
-        matrix * scale[:, None] * scale + ridge, noise * scale[:, None] * scale + ridge
-    )
+    signal, vectors = eigh(matrix * scale[:, None] * scale + ridge, noise * scale[:, None] * scale + ridge)
     signal = np.maximum(signal - 1, (1 - MOST_NOISE) * signal)
     return scale * (vectors @ ((vectors.T @ (vector * scale)) / signal))
 

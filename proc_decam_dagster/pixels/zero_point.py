@@ -92,9 +92,7 @@ def measure(
                                  n_sources=len(ra), n_reference=len(reference))  # fmt: skip
     ra0, dec0 = float(np.median(ra)), float(np.median(dec))
     tree = cKDTree(np.stack(project(stars.ra[reference], stars.dec[reference], ra0, dec0), 1) * 3600)
-    distance, nearest = tree.query(
-        np.stack(project(ra, dec, ra0, dec0), 1) * 3600, distance_upper_bound=radius_arcsec
-    )
+    distance, nearest = tree.query(np.stack(project(ra, dec, ra0, dec0), 1) * 3600, distance_upper_bound=radius_arcsec)
     good = np.isfinite(distance) & (flux > 0) & (flux_err > 0)
     match = np.where(good, reference[np.minimum(nearest, len(reference) - 1)], 0)
     relative = np.where(good, flux_err / np.where(good, flux, 1), np.inf)

@@ -53,8 +53,8 @@ def focal_plane(images: Mapping[int, np.ndarray], title: str, unit: str) -> byte
     centres = np.array([DETECTORS[d].center_mm for d in images])
     half = np.array(next(iter(images.values())).shape[::-1]) * BINNING * PIXEL_MM / 2
     # The focal plane's x runs along CCD columns for DECam's long side: rows are drawn along y.
-    span = np.ptp(centres, axis=0) + 2 * half[::-1]
-    figure = _figure(*(np.clip(span / span.max() * 7, 3, 7) + (1.0, 0.5)))
+    tall, wide = np.ptp(centres, axis=0) + 2 * half
+    figure = _figure(*(np.clip(np.array([wide, tall]) / max(wide, tall) * 7, 3, 7) + (1.2, 0.6)))
     axes = figure.subplots()
     for (detector, image), (x, y) in zip(images.items(), centres):
         shown = axes.imshow(

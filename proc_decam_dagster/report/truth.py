@@ -33,6 +33,9 @@ ASTROPHYSICAL_PIXELS = 5.0
 """A detection this near something that truly changed is not false, whatever its shape."""
 
 UNUSABLE_PLANES = ("BAD", "SAT", "CR", "EDGE", "NODAT")
+RELIABILITY = 0.5
+"""Least real/bogus score of the sample that is counted."""
+
 APERTURE_RADIUS = 4.0
 SNR_BINS = {"snr_5_10": (5.0, 10.0), "snr_over_10": (10.0, np.inf)}
 
@@ -282,7 +285,7 @@ def detections(
     """Return how many transients and fakes were recovered, on usable pixels, and the false detections a CCD.
 
     Transients count by their true signal-to-noise ratio on the science image alone. Fakes are looked for in the
-    differences of injected images; false detections are counted in those of the clean ones.
+    differences of injected images; false detections are counted in those of the clean ones. See `clean_sample`.
     """
     counts = {name: {"injected": 0, "recovered": 0} for name in SNR_BINS}
     fakes, false, ccds = {"injected": 0, "recovered": 0}, 0, 0
@@ -294,7 +297,7 @@ def detections(
         for ref in find_refs(repo, datasets.named(datasets.DIFFERENCE), chain):
             visit, detector = int(ref.dataId["visit"]), int(ref.dataId["detector"])
             bad, ccds = unusable(path_of(repo, ref)), ccds + 1
-            sources = _positive(_of_ccd(clean, visit, detector, "visit"))
+            sources = clean_sample(_of_ccd(clean, visit, detector, "visit"))
             here = _of_ccd(truth.transients, visit, detector)
             near = _distance(*_xy(here), *_xy(sources))
             usable = _usable_at(bad, *_xy(here)) if len(here) else np.array([], bool)
@@ -306,14 +309,21 @@ def detections(
             false += int((real > ASTROPHYSICAL_PIXELS).sum())
             catalogue = catalogues.get((visit, detector), Table())
             usable = _usable_at(bad, *_xy(catalogue)) if len(catalogue) else np.array([], bool)
-            found = _distance(*_xy(catalogue), *_xy(_positive(_of_ccd(injected, visit, detector, "visit"))))
+            found = _distance(*_xy(catalogue), *_xy(clean_sample(_of_ccd(injected, visit, detector, "visit"))))
             fakes["injected"] += int(usable.sum())
             fakes["recovered"] += int((found[usable] < MATCH_PIXELS).sum())
     return {"transients": counts, "fakes": fakes, "false_per_ccd": false / ccds if ccds else float("nan")}
 
 
-def _positive(sources: Table) -> Table:
-    return sources[np.asarray(sources["flux"], float) > 0] if len(sources) else sources
+def clean_sample(sources: Table) -> Table:
+    """Return the DIA sources that a survey works with: positive, no dipoles, more likely real than not.
+
+    Both recovered and false detections are counted in this one sample. What it leaves out stays in the tables.
+    """
+    if not len(sources):
+        return sources
+    bogus = np.asarray(sources["negative"], bool) | np.asarray(sources["dipole"], bool)
+    return sources[~bogus & (np.asarray(sources["reliability"], float) > RELIABILITY)]
 
 
 def _injected_catalogues(repo: "Repository", chain: str) -> Mapping[tuple[int, int], Table]:

@@ -59,9 +59,7 @@ class FinalizeCharacterizationTask(pipe_base.PipelineTask):
         joined = vstack([t for t in stars if len(t)] or stars[:1], metadata_conflicts="silent")
         # A visit overlaps several tracts, and each holds the stars of all its visits.
         joined = unique(joined, keys=["star_id", "band"]) if len(joined) else joined
-        return pipe_base.Struct(
-            finalized=match_visit(sources, joined, reserved_fraction=self.config.reservedFraction)
-        )
+        return pipe_base.Struct(finalized=match_visit(sources, joined, reserved_fraction=self.config.reservedFraction))
 
 
 class UpdateVisitSummaryConnections(pipe_base.PipelineTaskConnections, dimensions=VISIT):

@@ -19,9 +19,7 @@ DETECTOR = ("instrument", "visit", "detector")
 NAMES = {"coadd": COADD_NAME, "injected": ""}
 
 
-class DetectDiaSourcesConnections(
-    pipe_base.PipelineTaskConnections, dimensions=DETECTOR, defaultTemplates=NAMES
-):
+class DetectDiaSourcesConnections(pipe_base.PipelineTaskConnections, dimensions=DETECTOR, defaultTemplates=NAMES):
     """Difference in, DIA sources out."""
 
     difference = connectionTypes.Input(
@@ -63,9 +61,7 @@ class DetectDiaSourcesTask(pipe_base.PipelineTask):
         return pipe_base.Struct(sources=sources)
 
 
-class TransformDiaSourcesConnections(
-    pipe_base.PipelineTaskConnections, dimensions=DETECTOR, defaultTemplates=NAMES
-):
+class TransformDiaSourcesConnections(pipe_base.PipelineTaskConnections, dimensions=DETECTOR, defaultTemplates=NAMES):
     """DIA sources in pixels in, on the sky out."""
 
     sources = connectionTypes.Input(

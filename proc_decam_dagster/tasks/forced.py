@@ -22,9 +22,7 @@ def _on_difference(difference: MaskedImage, x: np.ndarray, y: np.ndarray) -> Tab
     return forced_fluxes(difference, x, y, "diff_", float(difference.metadata.get("psf_flux_noise_scale", 1.0)))
 
 
-class ForcedPhotDiffimConnections(
-    pipe_base.PipelineTaskConnections, dimensions=DETECTOR, defaultTemplates=NAMES
-):
+class ForcedPhotDiffimConnections(pipe_base.PipelineTaskConnections, dimensions=DETECTOR, defaultTemplates=NAMES):
     """DIA sources, difference, exposure and template in; fluxes out."""
 
     sources = connectionTypes.Input(
@@ -81,9 +79,7 @@ class ForcedPhotDiffimTask(pipe_base.PipelineTask):
         return pipe_base.Struct(forced=hstack(parts, metadata_conflicts="silent"))
 
 
-class ForcedPhotDiaObjectsConnections(
-    pipe_base.PipelineTaskConnections, dimensions=DETECTOR, defaultTemplates=NAMES
-):
+class ForcedPhotDiaObjectsConnections(pipe_base.PipelineTaskConnections, dimensions=DETECTOR, defaultTemplates=NAMES):
     """DIA objects and difference in; fluxes out."""
 
     objects = connectionTypes.Input(

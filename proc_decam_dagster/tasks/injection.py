@@ -111,9 +111,7 @@ class InjectedCalibrateImageConnections(pipe_base.PipelineTaskConnections, dimen
     )
 
 
-class InjectedCalibrateImageConfig(
-    pipe_base.PipelineTaskConfig, pipelineConnections=InjectedCalibrateImageConnections
-):
+class InjectedCalibrateImageConfig(pipe_base.PipelineTaskConfig, pipelineConnections=InjectedCalibrateImageConnections):
     """Threshold and matching radius."""
 
     detectionSnr = Field[float](doc="Detection threshold.", default=CalibrationSettings.detection_snr)

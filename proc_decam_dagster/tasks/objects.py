@@ -136,9 +136,7 @@ class ConsolidateObjectTableConnections(pipe_base.PipelineTaskConnections, dimen
     )
 
 
-class ConsolidateObjectTableConfig(
-    pipe_base.PipelineTaskConfig, pipelineConnections=ConsolidateObjectTableConnections
-):
+class ConsolidateObjectTableConfig(pipe_base.PipelineTaskConfig, pipelineConnections=ConsolidateObjectTableConnections):
     """Nothing to configure."""
 
 

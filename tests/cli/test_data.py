@@ -140,7 +140,7 @@ def test_qgraph_and_retries(survey):
     proc_decam("raw ./repo bias 20190401")
     proc_decam("collection ./repo bias 20190401")
     graph = "qgraph -b ./repo -p pipelines/bias.yaml#step1 -i 20190401/bias"
-    result = proc_decam(f"{graph} --output-run u/me/try -d \"detector=1\" --save-qgraph graphs/one.qg --skip-failures")
+    result = proc_decam(f'{graph} --output-run u/me/try -d "detector=1" --save-qgraph graphs/one.qg --skip-failures')
     assert "cpBiasIsr" in result.stdout and (survey / "graphs" / "one.qg").is_file()
     empty = proc_decam(f'{graph} -d "detector=62"', 1)
     assert empty.stderr.startswith("error: ")

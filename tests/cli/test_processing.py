@@ -264,7 +264,10 @@ def test_step_reports_of_nothing_to_do(capsys):
     assert "nothing to do" in capsys.readouterr().out
     show.certified(
         SimpleNamespace(
-            dataset="bias", collection="20190401/calib/bias", certified=[{"detector": 1}], kept=61,
+            dataset="bias",
+            collection="20190401/calib/bias",
+            certified=[{"detector": 1}],
+            kept=61,
             refused=[({"detector": 2}, "3 frames, fewer than 5")],
         )  # fmt: skip
     )

@@ -10,8 +10,8 @@ from sample_survey import COMMANDS, SECOND_DIFFERENCE, SECOND_NIGHT, SKY, Sample
 @pytest.fixture(scope="session")
 def served(tmp_path_factory):
     """The simulated survey behind the archive server; nothing downloaded yet."""
-    from proc_decam_dagster.simulation.survey import simulate_survey
     from proc_decam_dagster.simulation.server import ArchiveServer
+    from proc_decam_dagster.simulation.survey import simulate_survey
 
     folder = tmp_path_factory.mktemp("survey")
     simulate_survey(

@@ -106,7 +106,6 @@ def test_gather_goes_on_with_what_succeeded(run, repository):
     assert report.tasks["gather"] == TaskCounts(skipped=3, blocked=1)  # nothing of detector 2 is there to gather
 
 
-
 def test_gather_goes_on_in_a_second_graph_without_the_frame_that_failed(run, repository):
     report = run("withGather", config={"first:bad": [3], "first:badExposures": [102]})
     assert report.tasks["first"] == TaskCounts(succeeded=FRAMES - 1, failed=1)

@@ -37,9 +37,7 @@ def aperture_noise(image, stars, radius=4.0, seed=2):
     return 1.4826 * np.median(np.abs(flux - np.median(flux)))
 
 
-@pytest.mark.parametrize(
-    "statistic, worst", [("mean", 1.05), ("meanclip", 1.05), ("median", 1.30)]
-)
+@pytest.mark.parametrize("statistic, worst", [("mean", 1.05), ("meanclip", 1.05), ("median", 1.30)])
 def test_noise_is_that_of_theory(sky, warps, statistic, worst):
     """Noise of apertures against the inverse-variance expectation from the single warps."""
     images, (ra, dec, flux) = warps

@@ -129,8 +129,11 @@ def test_masks(sky):
     rows = matched(table, np.array([400.4, 5.0, 300.0]), np.array([350.2, 400.0, 500.0]))
     assert (rows >= 0).all() and len(table) == 3
     beside, edge, free = (table[r] for r in rows)
-    assert beside["cosmic_ray"] and not edge["cosmic_ray"] and edge["edge"] and edge["flux"] == pytest.approx(
-        flux_of_snr(sky, 30), rel=0.12
+    assert (
+        beside["cosmic_ray"]
+        and not edge["cosmic_ray"]
+        and edge["edge"]
+        and edge["flux"] == pytest.approx(flux_of_snr(sky, 30), rel=0.12)
     )
     assert free["flags"] == 0 and free["reliability"] > max(beside["reliability"], 0.8)
 

@@ -31,9 +31,7 @@ def template_maker(sky, field):
             warps = []
             for k in range(5):
                 epoch_wcs = sky.tan_wcs((720, 720), 150 + 2e-4 * k, 2 - 1e-4 * k, rotation=90 + k)
-                epoch = sky.observe(
-                    (720, 720), epoch_wcs, *field, fwhm=fwhm * (0.95 + 0.025 * k), sky=SKY, seed=50 + k
-                )
+                epoch = sky.observe((720, 720), epoch_wcs, *field, fwhm=fwhm * (0.95 + 0.025 * k), sky=SKY, seed=50 + k)
                 warps.append(warp([epoch], sky.tan_wcs((700, 700)), (700, 700)))
             coadds[fwhm] = coadd(warps, 5, (700, 700))[0]
         return warp([coadds[fwhm]], wcs, SHAPE, repair=False)

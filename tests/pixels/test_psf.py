@@ -36,9 +36,7 @@ def field():
         width = FWHM * (1 + 0.06 * (sx / 900 - 0.5))
         clean[cy - 50 : cy + 51, cx - 50 : cx + 51] += f * star(101, sx - cx, sy - cy, width, beta=2.5, over=5)
     image = rng.poisson(clean + SKY) - SKY
-    exposure = MaskedImage(
-        image.astype(np.float32), (clean + SKY).astype(np.float32), np.zeros(clean.shape, np.int32)
-    )
+    exposure = MaskedImage(image.astype(np.float32), (clean + SKY).astype(np.float32), np.zeros(clean.shape, np.int32))
     return exposure, x, y, flux
 
 
