@@ -20,6 +20,11 @@ N_SIGMA_NEAR = 2.0
 """… and so are its neighbours that are this far."""
 NEIGHBOURHOOD = 5
 """Width of the box over which the strength of the signal is taken, pixels."""
+CELLS = 4
+"""Cells a side of a patch over which a warp's coverage, and so its part in the PSF, is counted."""
+PSF_ERROR = 1.5
+"""Error of a star's pixels, where inputs are missing, per error of its PSF flux there: larger than 1, since the errors
+of neighbouring pixels are not independent, as a variance says they are."""
 ROWS = 128
 _HALO = NEIGHBOURHOOD // 2 + 1
 
@@ -60,6 +65,40 @@ def psf_tolerances(psfs: list[PsfModel | None], shape: tuple[int, int]) -> np.nd
     return (1.3 * np.array(tolerances) + 0.08).astype(np.float32)
 
 
+def coverage(image: MaskedImage) -> np.ndarray:
+    """Return the fraction of the pixels with a value in each cell of an image, (CELLS, CELLS)."""
+    known = (image.mask[::8, ::8] & NODATA) == 0
+    rows = np.array_split(known, CELLS, axis=0)
+    return np.array([[cell.mean() if cell.size else 0.0 for cell in np.array_split(row, CELLS, axis=1)] for row in rows])
+
+
+def psf_flux_ratios(psfs: list[PsfModel | None], weights: np.ndarray, combined: PsfModel) -> np.ndarray:
+    """Return what a PSF flux with the coadd's PSF makes of a star of each warp alone, relative to its flux, (n,).
+
+    Parameters
+    ----------
+    psfs : `list` [`PsfModel`]
+        Of the warps.
+    weights : `numpy.ndarray`, (n, CELLS, CELLS)
+        Where each warp counts, and how much.
+    combined : `PsfModel`
+        Of the coadd. Weighted with the warps' weights, the ratios have the mean 1.
+    """
+    ny, nx = combined.shape
+    ratios = np.ones(len(psfs), np.float32)
+    middle = combined.size // 2
+    for k, (psf, weight) in enumerate(zip(psfs, weights)):
+        if psf is None or not weight.any():
+            continue
+        row, column = np.average(np.indices(weight.shape).reshape(2, -1), axis=1, weights=weight.ravel())
+        position = (column + 0.5) / CELLS * nx, (row + 0.5) / CELLS * ny
+        reach = psf.size // 2
+        inner = slice(middle - reach, middle + reach + 1)
+        model = combined.kernel(*position)
+        ratios[k] = (model[inner, inner] * psf.kernel(*position)).sum() / (model**2).sum()
+    return ratios
+
+
 def coadd(
     warps: Iterable[MaskedImage], count: int, shape: tuple[int, int], *, statistic: str = "meanclip",
     n_sigma: float = N_SIGMA, memory_bytes: int = MEMORY_BYTES,
@@ -93,24 +132,32 @@ def coadd(
     -----
     A warp has one weight, that of its sky: with a weight for each pixel, a star's own photon noise would enter, and the
     PSF of the coadd would depend on the star's flux. The PSF is the mean of the warps' PSFs with these weights; for
-    ``median`` with equal ones; for ``min``, which has no PSF in this sense, the same as for ``median``.
+    ``median`` with equal ones; for ``min``, which has no PSF in this sense, the same as for ``median``. Near the edges
+    of the detectors, where some inputs are missing, a star's image is not that PSF: the variance says so.
     """
     if statistic not in STATISTICS:
         raise ValueError(f"statistic {statistic!r} is none of {', '.join(STATISTICS)}")
     with WarpStack(shape, count, memory_bytes) as stack:
-        psfs, variances, wcs, inputs = [], [], None, []
+        psfs, variances, reach, wcs, inputs = [], [], [], None, []
         for image in warps:
             stack.add(image)
             psfs.append(image.psf)
             variances.append(sky_variance(image))
+            reach.append(coverage(image))
             inputs.append(image.metadata)
             wcs = wcs or image.wcs
         if not len(stack):
             raise ValueError("a coadd needs at least one warp")
         weights = 1 / np.array(variances)
         weights = (weights / weights.max()).astype(np.float32) if weights.max() > 0 else np.ones(len(stack), np.float32)
-        tolerances = psf_tolerances(psfs, shape)
+        psf_weights = weights if statistic in ("mean", "meanclip") else np.ones_like(weights)
+        shares = psf_weights[:, None, None] * np.array(reach)
         out = empty(shape, wcs)
+        known = [k for k, psf in enumerate(psfs) if psf is not None and shares[k].any()]
+        if known:
+            out.psf = common_psf([psfs[k] for k in known], shares[known], shape)
+            ratios = psf_flux_ratios(psfs, shares, out.psf)
+        tolerances = psf_tolerances(psfs, shape)
         n_image = np.zeros(shape, np.int16)
         rejected = used = 0
         for where, inner, block in stack.blocks(ROWS, _HALO if statistic == "meanclip" else 0):
@@ -134,12 +181,11 @@ def coadd(
                 kernels.minimum(images, spread, usable, *part)
             else:
                 kernels.weighted_mean(images, spread, usable, weights, *part)
+            if known:
+                kernels.add_psf_error(usable, psf_weights, ratios, part[0], np.float32(PSF_ERROR), part[1])
             kernels.combine_masks(masks, usable, UNUSABLE, CLIPPED, NODATA, out.mask[where])
             used += int(part[2].sum())
             rejected += int(np.count_nonzero(masks & np.int16(UNUSABLE) == 0)) - int(part[2].sum())
-        psf_weights = weights if statistic in ("mean", "meanclip") else np.ones(len(stack))
-        known = [(psf, float(weight)) for psf, weight in zip(psfs, psf_weights) if psf is not None]
-        out.psf = common_psf(known, shape) if known else None
         out.metadata = _summary(inputs, weights) | {
             "statistic": statistic,
             "n_inputs": len(stack),

@@ -209,3 +209,36 @@ def combine_masks(masks, usable, unusable_bits, clipped_bit, nodata_bit, out):
                 out[j, i] = left_out | nodata_bit
             else:
                 out[j, i] = used | clipped_bit if clipped else used
+
+
+@jit
+def add_psf_error(usable, weights, ratios, image, factor, out_variance):
+    """Add to the variance what the inputs that are missing from a pixel make of its PSF.
+
+    Parameters
+    ----------
+    usable : `numpy.ndarray`, (n, ny, nx), bool
+        Inputs that went into each pixel.
+    weights : `numpy.ndarray`, (n,), float32
+        Weight of each input.
+    ratios : `numpy.ndarray`, (n,), float32
+        Flux of a star of each input as the coadd's PSF measures it, relative to its true flux.
+    image : `numpy.ndarray`, (ny, nx), float32
+        The coadd: a star's pixels are wrong in proportion to their values.
+    factor : `float`
+        Errors of pixels per error of a star's flux.
+    out_variance : `numpy.ndarray`, (ny, nx), float32
+        Changed in place.
+    """
+    n, ny, nx = usable.shape
+    for j in range(ny):
+        for i in range(nx):
+            total = np.float32(0)
+            flux = np.float32(0)
+            for k in range(n):
+                if usable[k, j, i]:
+                    total += weights[k]
+                    flux += weights[k] * ratios[k]
+            if total > 0 and image[j, i] > 0:
+                error = factor * (flux / total - np.float32(1)) * image[j, i]
+                out_variance[j, i] += error * error

@@ -1,6 +1,6 @@
 """Warping: a calibrated image onto the pixels of another WCS, with variance, mask and PSF, in nJy."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from astropy.wcs import WCS
@@ -176,19 +176,31 @@ def warp(
     return target
 
 
-def common_psf(psfs: Iterable[tuple[PsfModel, float]], shape: tuple[int, int], degree: int = 2) -> PsfModel:
-    """Return the weighted mean of PSF models that share a grid, each with its weight."""
-    psfs = list(psfs)
+def common_psf(psfs: Sequence[PsfModel], weights: np.ndarray, shape: tuple[int, int], degree: int = 2) -> PsfModel:
+    """Return the weighted mean of PSF models that share a grid.
+
+    Parameters
+    ----------
+    psfs : sequence of `PsfModel`, (n,)
+    weights : `numpy.ndarray`, (n, m, m)
+        Weight of each in the cells, m a side, that the image is cut into: none where it does not reach, since a model
+        means nothing far from the pixels it was made for.
+    shape : `tuple` [`int`, `int`]
+        Shape of the image.
+    degree : `int`, optional
+        Of the result; lower where few cells have a weight.
+    """
     ny, nx = shape
-    fractions = (np.arange(degree + 2) + 0.5) / (degree + 2)
-    positions = np.array([(x * nx, y * ny) for y in fractions for x in fractions])
-    size = max(psf.size for psf, _ in psfs)
-    total = sum(weight for _, weight in psfs)
-    stamps = []
-    for x, y in positions:
+    cells = weights.shape[-1]
+    size = max(psf.size for psf in psfs)
+    positions, stamps = [], []
+    for row, column in zip(*np.nonzero(weights.sum(0) > 0)):
+        position = (column + 0.5) / cells * nx, (row + 0.5) / cells * ny
         stamp = np.zeros((size, size))
-        for psf, weight in psfs:
+        for psf, weight in zip(psfs, weights[:, row, column]):
             pad = (size - psf.size) // 2
-            stamp[pad : size - pad, pad : size - pad] += psf.kernel(x, y) * (weight / total)
-        stamps.append(stamp)
-    return fit_psf_model(positions, stamps, shape, degree)
+            if weight > 0:
+                stamp[pad : size - pad, pad : size - pad] += psf.kernel(*position) * weight
+        positions.append(position)
+        stamps.append(stamp / weights[:, row, column].sum())
+    return fit_psf_model(np.array(positions), stamps, shape, degree)

@@ -25,6 +25,6 @@ def test_pattern_is_fixed_and_defects_are_in_it(tmp_path):
     assert name == "D_n20150105t0115_c28_r2134p01_bpm.fits"
     des = fits.getdata(tmp_path / "des" / name)
     cp = fits.getdata(tmp_path / "cp" / "DECam_Master_20140209v2_cd_28.fits")
-    assert fits.getheader(tmp_path / "des" / name)["CCDNUM"] == 28
+    assert fits.getheader(tmp_path / "des" / name, 1)["CCDNUM"] == 28
     np.testing.assert_array_equal((cp != 0) | ((des != 0) & (des != 512)), bad)
     assert (pattern.defects[des == 512] & SUSPECT).all() and (des == 512).any()

@@ -1,0 +1,109 @@
+"""Assets materialised on the served survey, on an instance of their own: partitions, metadata, checks, failures."""
+
+import dagster as dg
+import pytest
+
+from proc_decam_dagster.definitions import build_definitions
+from proc_decam_dagster.partitions import NIGHTS
+from proc_decam_dagster.resources import ArchiveClient, ButlerRepository, Execution, Survey
+
+NIGHT = "20190401"
+
+
+@pytest.fixture(scope="module")
+def materialise(served, tmp_path_factory):
+    """Return a function that materialises assets, with the instance that remembers them."""
+    folder = tmp_path_factory.mktemp("dagster")
+    variables = served.environment
+    definitions = build_definitions(
+        survey=Survey(
+            data_dir=str(folder / "data"), proposals="2019A-0337", fakes=str(served.folder / "path/to/fakes.fits")
+        ),
+        repository=ButlerRepository(root=str(folder / "repo")),
+        archive=ArchiveClient(
+            url=variables["PROC_DECAM_ARCHIVE_URL"],
+            refcat_url=variables["PROC_DECAM_REFCAT_URL"],
+            mask_url=variables["PROC_DECAM_BPM_URL"],
+        ),
+        execution=Execution(jobs=2),
+    )
+    job = definitions.resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def run(name: str, partition: str | None = None, config: dict | None = None, raise_on_error: bool = True):
+            return job.execute_in_process(
+                instance=instance,
+                asset_selection=[dg.AssetKey(name.split("/"))],
+                partition_key=partition,
+                run_config={"ops": {name.replace("/", "__"): {"config": config}}} if config else None,
+                raise_on_error=raise_on_error,
+            )
+
+        run.instance, run.folder = instance, folder
+        yield run
+
+
+def _metadata(result) -> dict:
+    (event,) = result.get_asset_materialization_events()
+    return {k: v.value for k, v in event.materialization.metadata.items()}
+
+
+def _checks(result) -> dict[str, bool]:
+    return {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
+
+
+@pytest.fixture(scope="module")
+def exposures(materialise):
+    return materialise("exposures")
+
+
+@pytest.fixture(scope="module")
+def raws(materialise, exposures):
+    materialise("curated_calibs")
+    return materialise("raws", NIGHT)
+
+
+def test_exposures_register_their_nights(materialise, exposures):
+    nights = materialise.instance.get_dynamic_partitions(NIGHTS.name)
+    assert nights == sorted(nights) and NIGHT in nights
+    found = _metadata(exposures)
+    assert found["nights"] == len(nights)
+    assert found["exposures"] == 13 * len(nights)
+
+
+def test_raws_are_downloaded_ingested_and_complete(materialise, raws):
+    found = _metadata(raws)
+    assert (found["files"], found["ingested"], found["visits"]) == (13, 13, 3)
+    assert _checks(raws) == {"raws_complete": True}
+
+
+def test_materialising_raws_again_reads_nothing_again(materialise, raws):
+    found = _metadata(materialise("raws", NIGHT))
+    assert (found["ingested"], found["already_there"]) == (0, 13)
+
+
+def test_references(materialise, exposures):
+    assert _metadata(materialise("skymap"))["exposures_outside"] == 0
+    assert _metadata(materialise("defects", config={"detectors": [1]}))["detectors"] == 1
+    assert _metadata(materialise("refcats"))["shards"] > 0
+    assert _metadata(materialise("fakes"))["fakes"] > 0
+
+
+def test_bias_reports_counts_figures_and_a_picture_and_is_certified(materialise, raws):
+    result = materialise("bias", NIGHT)
+    found = _metadata(result)
+    assert found["quanta_succeeded"] == 6 and found["quanta_failed"] == 0
+    assert found["certified"] == 1
+    assert "data:image/png;base64," in found["picture"]
+    assert _checks(result) == {"bias_certified": True}
+    (event,) = result.get_asset_materialization_events()
+    assert event.materialization.tags["dagster/data_version"]
+
+
+def test_failure_is_red_and_says_why(materialise, raws):
+    """A flat narrowed to a detector that has no raws cannot be made."""
+    result = materialise("flat", NIGHT, config={"where": "detector=2"}, raise_on_error=False)
+    assert not result.success
+    failure = next(e for e in result.all_events if e.is_step_failure).step_failure_data
+    assert "detector" in (failure.error.message + str(failure.user_failure_data))
+    assert not result.get_asset_materialization_events()
