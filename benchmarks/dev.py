@@ -42,6 +42,8 @@ def main() -> int:
             str(Path(sys.executable).parent / "dagster"), "dev",
             "-w", str(CHECKOUT / "workspace.yaml"), "-h", "127.0.0.1", "-p", args.port,
         ]  # fmt: skip
+        # A shell starts background jobs with SIGINT ignored, and Dagster would inherit that and never stop.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         process = subprocess.Popen(command)
         signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
         while True:

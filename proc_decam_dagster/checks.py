@@ -1,5 +1,6 @@
 """Asset checks, per partition: blocking where the data must not go on."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,9 @@ from proc_decam_dagster.assets.lineage import PARTITIONS, asset_key
 from proc_decam_dagster.partitions import COADD_SUBSET, NIGHT
 from proc_decam_dagster.resources import ButlerRepository, Survey
 from proc_decam_dagster.survey.proc_types import TEMPLATE_TYPES
+
+# Said once for every check, in the log of each process that loads the definitions.
+warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)
 
 ASTROMETRY_LIMIT_MAS = 100.0
 """Scatter against the reference catalogue that a good solution stays below (real DECam reaches 20–60 mas)."""

@@ -1,5 +1,7 @@
 """The one exception type for mistakes that a user can mend: shown as one line, never as a traceback."""
 
+import errno
+
 
 class SurveyError(Exception):
     """What was found, what was expected, and how to fix it.
@@ -17,3 +19,19 @@ class SurveyError(Exception):
     def __init__(self, found: str, expected: str = "", fix: str = "") -> None:
         self.found, self.expected, self.fix = found, expected, fix
         super().__init__("; ".join(p for p in (found, expected and f"expected {expected}", fix) if p))
+
+
+def disk_full(error: BaseException) -> SurveyError | None:
+    """Return the error to tell where a full disk is the cause of another, at whatever depth; `None` if it is not."""
+    cause: BaseException | None = error
+    while cause is not None:
+        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "database or disk is full" in str(cause):
+            where = getattr(cause, "filename", None)
+            return SurveyError(
+                f"no disk space for {where}" if where else "no space left on the disk",
+                "room for what the command writes",
+                "free some, and run the command again",
+            )
+        cause = cause.__cause__ or cause.__context__
+    return None

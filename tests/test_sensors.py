@@ -84,3 +84,22 @@ def test_a_file_that_vanished_does_not_count(survey):
     for path in survey.images.glob("*.fz"):
         path.unlink()
     assert isinstance(_tick(survey, dg.DagsterInstance.ephemeral()), dg.SkipReason)
+
+
+@pytest.mark.parametrize(("files", "asked"), [(2, 0), (1, 1)])
+def test_a_night_ingested_by_hand_is_asked_for_only_if_its_files_have_changed(survey, files, asked):
+    _download(survey, 0, 1)
+    instance = dg.DagsterInstance.ephemeral()
+    instance.add_dynamic_partitions(NIGHTS.name, ["20190401"])
+    by_hand = dg.AssetMaterialization("raws", partition="20190401", metadata={"files": files})
+    instance.report_runless_asset_event(by_hand)
+    assert len(getattr(_tick(survey, instance), "run_requests", None) or []) == asked
+
+
+def test_a_night_that_is_dealt_with_is_not_asked_for_again(survey):
+    _download(survey, 0, 1)
+    instance = dg.DagsterInstance.ephemeral()
+    first = _tick(survey, instance)
+    instance.add_dynamic_partitions(NIGHTS.name, ["20190401"])
+    context = dg.build_sensor_context(instance=instance, resources={"survey": survey}, cursor=first.cursor)
+    assert isinstance(new_downloads(context), dg.SkipReason)

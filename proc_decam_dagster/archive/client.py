@@ -1,21 +1,27 @@
 """The archive's HTTP interface: one method an endpoint, with retries, typed errors and both of its key styles."""
 
+import contextlib
 import logging
+import math
 import os
 import random
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import requests
 
 from proc_decam_dagster import __version__
 from proc_decam_dagster.archive import transfer
+from proc_decam_dagster.archive.credentials import Credentials, ends_at, find_credentials
 from proc_decam_dagster.archive.errors import (
     ArchiveError,
     AuthFailed,
+    Cancelled,
     NotFound,
     Proprietary,
     QueryRefused,
@@ -32,6 +38,8 @@ PAGE = 5000
 """Rows asked for at a time; the archive may send fewer."""
 RETRIED = frozenset({429, 500, 502, 503, 504})
 LONGEST_WAIT = 60.0
+LONGEST_REQUESTED_WAIT = 900.0
+"""Seconds that we wait because the site asks us to; for longer ones the user is told."""
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -56,6 +64,8 @@ class HttpSite:
         self.url = url.rstrip("/")
         self.retries, self.backoff, self.timeout = retries, backoff, timeout
         self._local = threading.local()  # requests promises nothing about a session shared by threads
+        self._stopped = threading.Event()
+        self._open: set[requests.Response] = set()
 
     @property
     def session(self) -> requests.Session:
@@ -80,16 +90,19 @@ class HttpSite:
             try:
                 response = self.session.request(method, url, timeout=self.timeout, **arguments)
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-                reason = _short(error)
+                reason = _cause(error)
             except requests.RequestException as error:  # a malformed address, too many redirects: no use to try again
                 raise Unavailable(f"{url} cannot be asked ({_short(error)})", fix="check the address") from None
             else:
                 if response.status_code not in RETRIED or _answer(response).get("errorCode"):
                     return response
                 reason = f"status {response.status_code}"
-                after = response.headers.get("Retry-After", "")
-                wait = float(after) if after.isdigit() else 0.0
+                wait = _retry_after(response)
                 response.close()
+                if wait > LONGEST_REQUESTED_WAIT:
+                    raise Unavailable(
+                        f"{url} asks not to be asked again for {wait / 60:.0f} minutes ({reason})", fix="try again then"
+                    )
             if attempt < self.retries:
                 self.pause(attempt, wait, f"{url}: {reason}")
         raise Unavailable(
@@ -99,22 +112,44 @@ class HttpSite:
 
     def pause(self, attempt: int, at_least: float = 0.0, why: str = "") -> None:
         """Wait before the next attempt: exponentially longer, with some chance so that threads do not march in step."""
-        seconds = min(max(self.backoff * 2**attempt * random.uniform(0.75, 1.25), at_least), LONGEST_WAIT)
+        seconds = min(self.backoff * 2**attempt * random.uniform(0.5, 1.5), LONGEST_WAIT)
+        # Those who were told the same time would all come back at that very moment.
+        seconds = max(seconds, at_least * random.uniform(1.0, 1.1))
         log.info("%s; trying again in %.1f s", why, seconds)
-        time.sleep(seconds)
+        if self._stopped.wait(seconds):
+            raise Cancelled("the transfer was stopped")
 
-    def fetch(self, path: str, target: str | os.PathLike, **arguments) -> transfer.Transfer:
-        """Stream ``path`` into a file, trying again when it breaks off; see `transfer.write_body`."""
+    def stop(self) -> None:
+        """End the transfers of all threads at once, also those that wait for a server which is silent."""
+        self._stopped.set()
+        for response in list(self._open):
+            with contextlib.suppress(ValueError, OSError):  # it has just ended by itself
+                response.raw.shutdown()
+
+    def fetch(
+        self, path: str, target: str | os.PathLike, *, on_attempt: Callable[[], None] | None = None, **arguments
+    ) -> transfer.Transfer:
+        """Stream ``path`` into a file, trying again from its start when it breaks off; see `transfer.write_body`.
+
+        ``on_attempt`` is called before each try.
+        """
         for attempt in range(self.retries + 1):
+            if on_attempt:
+                on_attempt()
             response = self.request("GET", path, stream=True, headers=self.headers())
             try:
+                self._open.add(response)
                 with response:
                     self.check_answer(response, path)
                     return transfer.write_body(response, target, **arguments)
             except TransferFailed as error:
+                if self._stopped.is_set():
+                    raise Cancelled("the transfer was stopped") from None
                 if attempt == self.retries:
                     raise
                 self.pause(attempt, why=str(error))
+            finally:
+                self._open.discard(response)
         raise AssertionError("unreachable")
 
     def text(self, path: str) -> str:
@@ -143,7 +178,8 @@ class Archive(HttpSite):
     url : `str`, optional
         Base address of its API; by default the environment's ``PROC_DECAM_ARCHIVE_URL``, else the real one.
     user, password : `str`, optional
-        An account, for proprietary files; by default the environment's ``NOIRLAB_USER`` and ``NOIRLAB_PASS``.
+        An account, for proprietary files; by default that of the environment (``NOIRLAB_USER`` and ``NOIRLAB_PASS``,
+        or ``NOIRLAB_TOKEN``) or of a file, see `credentials.find_credentials`.
     **how
         Retries, back-off and time-outs, see `HttpSite`.
 
@@ -155,10 +191,15 @@ class Archive(HttpSite):
 
     def __init__(self, url: str | None = None, user: str | None = None, password: str | None = None, **how) -> None:
         super().__init__(url or os.environ.get(URL_VARIABLE) or URL, **how)
-        self.user = user if user is not None else os.environ.get("NOIRLAB_USER", "")
-        self._password = password if password is not None else os.environ.get("NOIRLAB_PASS", "")
-        self._token = ""
+        given = user is not None or password is not None
+        self._credentials = Credentials(user or "", password or "") if given else find_credentials()
+        self._token, self._token_ends = self._credentials.token, math.inf if self._credentials.token else 0.0
         self._token_lock = threading.Lock()
+
+    @property
+    def user(self) -> str:
+        """The account's name."""
+        return self._credentials.user
 
     # ---------------------------------------------------------------- search
 
@@ -269,22 +310,37 @@ class Archive(HttpSite):
         AuthFailed
             If the archive does not know the account.
         """
-        if not (self.user and self._password):
+        if not self._credentials:
             return ""
         with self._token_lock:
-            if fresh or not self._token:
-                response = self.request("POST", "get_token/", json={"email": self.user, "password": self._password})
-                try:
-                    token = response.json() if response.status_code == 200 else None
-                except ValueError:  # a bad login is answered with plain text, and with status 200 by some versions
-                    token = None
-                if not isinstance(token, str) or not token or " " in token:
-                    raise AuthFailed(
-                        f"the archive does not accept the account {self.user} ({_message(response)})",
-                        fix="set NOIRLAB_USER and NOIRLAB_PASS rightly, or unset both to fetch public files",
-                    )
-                self._token = token
+            if fresh or not self._token or time.time() > self._token_ends:
+                self._token = self._new_token()
+                self._token_ends = ends_at(self._token) if self._credentials.password else math.inf
         return self._token
+
+    def _new_token(self) -> str:
+        known = self._credentials
+        if not (known.user and known.password):
+            # Somebody else renews it: by now there may be a newer one where it came from.
+            found = find_credentials()
+            if found.token and found.token != self._token:
+                self._credentials = found
+                return found.token
+            raise AuthFailed(
+                f"the token of {known.source} is not accepted any more",
+                fix="renew it, or give an account: the token is then renewed without you",
+            )
+        response = self.request("POST", "get_token/", json={"email": known.user, "password": known.password})
+        try:
+            token = response.json() if response.status_code == 200 else None
+        except ValueError:  # a bad login is answered with plain text, and with status 200 by some versions
+            token = None
+        if not isinstance(token, str) or not token or " " in token:
+            raise AuthFailed(
+                f"the archive does not accept the account {known.user} ({_message(response)})",
+                fix="set NOIRLAB_USER and NOIRLAB_PASS rightly, or unset both to fetch public files",
+            )
+        return token
 
     def headers(self) -> dict[str, str]:
         """Return the headers of a request for a file: the bare token, where there is an account."""
@@ -339,6 +395,16 @@ def parse_rows(answer: list[dict]) -> list[dict]:
     ]
 
 
+def _retry_after(response: requests.Response) -> float:
+    """Return the seconds that a site asks us to wait: it writes a number, or the date at which they are over."""
+    text = response.headers.get("Retry-After", "").strip()
+    if text.isdigit():
+        return float(text)
+    with contextlib.suppress(TypeError, ValueError):
+        return max((parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds(), 0.0)
+    return 0.0
+
+
 def _answer(response: requests.Response) -> dict:
     try:
         answer = response.json()
@@ -366,3 +432,13 @@ def _until(message: str) -> str:
 def _short(thing: object, length: int = 200) -> str:
     text = " ".join(str(thing).split())
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _cause(error: BaseException) -> str:
+    """Return what is at the bottom of a failed request: urllib3 wraps "Connection refused" in three sentences."""
+    reason = error
+    while (inner := getattr(reason, "reason", None) or next(iter(getattr(reason, "args", ())), None)) is not None:
+        if not isinstance(inner, BaseException):
+            break
+        reason = inner
+    return _short(str(reason).rsplit(": ", 1)[-1] or type(reason).__name__)

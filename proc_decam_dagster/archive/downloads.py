@@ -1,15 +1,19 @@
 """Raw files onto disk: several at once, each verified, and what became of each is told by name."""
 
 import os
+import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
+import numpy as np
 from astropy.table import Table
 
 from proc_decam_dagster.archive.client import Archive
@@ -21,107 +25,152 @@ from proc_decam_dagster.archive.errors import (
     DiskFull,
     NotFound,
     Proprietary,
+    TransferFailed,
 )
-from proc_decam_dagster.archive.state import DownloadState
-from proc_decam_dagster.archive.transfer import SpaceGuard, md5_of
+from proc_decam_dagster.archive.ledger import Entry, Ledger
+from proc_decam_dagster.archive.outcomes import DownloadReport, Duplicate, FileResult, Outcome
+from proc_decam_dagster.archive.progress import Meter, Snapshot
+from proc_decam_dagster.archive.state import ledger_of_state, state_file_of
+from proc_decam_dagster.archive.transfer import FolderLock, SpaceGuard, md5_of, sync_folder
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.survey.exposures import FILE_NAME, file_name
 
 MISMATCHES = 2
 """How often a file with a wrong md5 is fetched before the archive itself is asked about it."""
-SAVE_SECONDS = 20.0
+LOG_SECONDS = 20.0
+TELL_SECONDS = 0.5
+SILENT_FILES = 4
+"""Files in a row for which the archive did not answer, each asked for several times, after which it counts as down."""
+BAD, SPOILT = ".bad", ".spoilt"
+"""Ends of the names of what came with another md5 (gone once the file has come right), and of what was on disk so."""
 MAKE_IT = "make it with `proc-decam exposures`"
+SIZE_COLUMNS = ("filesize", "file_size")
+"""Columns in which a table may tell a file's bytes."""
 
 
-class Outcome(StrEnum):
-    """What became of one file."""
+@dataclass(frozen=True)
+class Wanted:
+    """A file that a table asks for."""
 
-    VERIFIED = "verified"
-    MD5_MISMATCH = "md5 mismatch"
-    ARCHIVE_INVALID = "archive invalid"
-    PROPRIETARY = "proprietary"
-    NOT_FOUND = "not found"
-    DISK_FULL = "disk full"
-    AUTH_FAILED = "auth failed"
-    UNAVAILABLE = "archive unavailable"
-    NOT_TRIED = "not tried"
+    md5: str
+    name: str
+    path: Path
+    obs_type: str = ""
+    size: int | None = None
 
 
-@dataclass
-class FileResult:
-    """One file: where it is or would be, what became of it and why.
+@dataclass(frozen=True)
+class Plan:
+    """What a download would do.
 
     Attributes
     ----------
-    fetched : `bool`
-        Whether bytes came over the network in this run.
-    checked_disk, checked_archive : `bool`
-        Whether the md5 of the bytes, and the archive's own opinion, is known.
-    valid_in_archive : `bool`
-        That opinion; `True` until the archive said otherwise.
+    there, missing : `list` [`Wanted`]
+        Files that are on disk and verified, and the others.
+    bytes : `float`
+        Bytes to fetch; of ``guessed`` files the size is not known and that of the others is taken.
+    seconds : `float` or `None`
+        From the rate of past downloads; `None` if there was none.
+    free : `int`
+        Bytes free on the disk.
     """
 
-    path: Path
-    md5sum: str
-    outcome: Outcome = Outcome.NOT_TRIED
-    detail: str = ""
-    fetched: bool = False
-    bytes: int = 0
-    checked_disk: bool = False
-    checked_archive: bool = False
-    valid_in_archive: bool = True
+    there: list[Wanted]
+    missing: list[Wanted]
+    bytes: float
+    guessed: int
+    seconds: float | None
+    rate: float | None
+    free: int
+    duplicates: list[Duplicate]
 
 
-@dataclass
-class DownloadReport:
-    """What became of all files of a download."""
+def wanted_files(exposures: Table, directory: Path) -> dict[str, Wanted]:
+    """Return the files of an exposure table by md5, each once.
 
-    results: list[FileResult]
-    state_file: Path
-    seconds: float = 0.0
-    counts: Counter = field(default_factory=Counter)
+    Raises
+    ------
+    SurveyError
+        If the table lacks a column.
+    """
+    missing = [c for c in ("md5sum", "archive_filename") if c not in exposures.colnames]
+    if missing:
+        raise SurveyError(f"the exposure table has no column {', '.join(missing)}", fix=MAKE_IT)
+    rows = {c: exposures[c].tolist() for c in ("md5sum", "archive_filename", "obs_type") if c in exposures.colnames}
+    size_column = next((c for c in SIZE_COLUMNS if c in exposures.colnames), None)
+    sizes = exposures[size_column].tolist() if size_column else [None] * len(exposures)
+    kinds = rows.get("obs_type", [""] * len(exposures))
+    files: dict[str, Wanted] = {}
+    for md5, archive_name, kind, size in zip(rows["md5sum"], rows["archive_filename"], kinds, sizes):
+        name = file_name({"md5sum": md5, "archive_filename": archive_name})
+        size = int(size) if isinstance(size, (int, float)) and size > 0 else None
+        files.setdefault(
+            str(md5), Wanted(str(md5), os.path.basename(str(archive_name)), directory / name, str(kind), size)
+        )
+    return files
 
-    def __post_init__(self) -> None:
-        self.counts = Counter(r.outcome for r in self.results)
 
-    @property
-    def ok(self) -> bool:
-        """Whether every file is on disk and verified."""
-        return self.counts[Outcome.VERIFIED] == len(self.results)
+def duplicates_in(exposures: Table) -> list[Duplicate]:
+    """Return the rows of a table that are the same file, or the same exposure twice under different md5s."""
 
-    @property
-    def fetched(self) -> int:
-        """Number of files that came over the network and verified."""
-        return sum(r.fetched and r.outcome is Outcome.VERIFIED for r in self.results)
+    def names(rows: Iterable[int]) -> tuple[str, ...]:
+        return tuple(file_name(exposures[int(i)]) for i in rows)
 
-    @property
-    def bytes(self) -> int:
-        """Bytes of those."""
-        return sum(r.bytes for r in self.results if r.outcome is Outcome.VERIFIED)
+    found = []
+    md5s = np.asarray(exposures["md5sum"]).astype(str)
+    for key, rows in _groups(md5s):
+        found.append(Duplicate("content", key, names(rows)))
+    if "EXPNUM" in exposures.colnames:
+        # An exposure's raw and its instcal are two things.
+        kinds = [np.asarray(exposures[c]).astype(str) for c in ("proc_type", "prod_type") if c in exposures.colnames]
+        keys = np.asarray([" ".join(p) for p in zip(np.asarray(exposures["EXPNUM"]).astype(str), *kinds)])
+        for _, rows in _groups(keys):
+            if len(set(md5s[rows])) > 1:
+                once = rows[np.unique(md5s[rows], return_index=True)[1]]
+                found.append(Duplicate("exposure number", str(exposures["EXPNUM"][int(rows[0])]), names(once)))
+    return found
 
-    @property
-    def paths(self) -> list[Path]:
-        """The files that are on disk and verified."""
-        return [r.path for r in self.results if r.outcome is Outcome.VERIFIED]
 
-    @property
-    def failures(self) -> list[tuple[str, str]]:
-        """Name of each file that is not on disk, and what became of it."""
-        return [
-            (r.path.name, f"{r.outcome}: {r.detail}" if r.detail else str(r.outcome))
-            for r in self.results
-            if r.outcome is not Outcome.VERIFIED
-        ]
+def _groups(keys: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Return (key, rows) of the keys that occur more than once."""
+    if not len(keys):
+        return []
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.r_[True, keys[order][1:] != keys[order][:-1]])
+    return [(str(keys[rows[0]]), rows) for rows in np.split(order, starts[1:]) if len(rows) > 1]
 
-    def raise_on_failure(self) -> None:
-        """Raise one `SurveyError` that counts what is missing by outcome; does nothing if nothing is."""
-        if not self.ok:
-            counts = ", ".join(f"{n} {o}" for o, n in self.counts.items() if o is not Outcome.VERIFIED)
-            first = "; ".join(": ".join(f) for f in self.failures[:1])
-            raise SurveyError(
-                f"{len(self.failures)} of {len(self.results)} files are not on disk ({counts}; the first: {first})",
-                fix="run the download again: what is verified is not fetched again",
-            )
+
+def open_ledger(directory: Path, state_file: str | os.PathLike | None) -> Ledger:
+    """Return the ledger that keeps a state file's rows; by default the one in the folder of images."""
+    state_file = Path(state_file) if state_file else state_file_of(directory / FILE_NAME)
+    return Ledger(ledger_of_state(state_file), state_file)
+
+
+def plan(exposures: Table, directory: str | os.PathLike, *, state_file: str | os.PathLike | None = None) -> Plan:
+    """Return what a download would do, without asking the archive; takes what `download` takes."""
+    directory = Path(directory).absolute()
+    files = wanted_files(exposures, directory)
+    with open_ledger(directory, state_file) as ledger:
+        known, means, rate = ledger.entries(), ledger.mean_sizes(), ledger.past_rate()
+    there = [f for f in files.values() if f.md5 in known and known[f.md5].unchanged()]
+    missing = [f for f in files.values() if not (f.md5 in known and known[f.md5].unchanged())]
+    expected, guessed = _expected_bytes(missing, known, means)
+    existing = next(p for p in (directory, *directory.parents) if p.exists())
+    return Plan(
+        there, missing, expected, guessed, expected / rate if rate else None, rate, shutil.disk_usage(existing).free,
+        duplicates_in(exposures),
+    )  # fmt: skip
+
+
+def _expected_bytes(files: Iterable[Wanted], known: dict[str, Entry], means: dict[str, float]) -> tuple[float, int]:
+    """Return the bytes of files, and of how many of them the size is guessed."""
+    expected, guessed = 0.0, 0
+    for file in files:
+        entry = known.get(file.md5)
+        size = file.size or (entry.size if entry else None)
+        guessed += size is None
+        expected += size or means.get(file.obs_type) or means.get("") or 0.0
+    return expected, guessed
 
 
 def download(
@@ -133,6 +182,7 @@ def download(
     state_file: str | os.PathLike | None = None,
     check_disk: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
+    watch: Callable[[Snapshot], None] | None = None,
     log: Callable[[str], None] | None = None,
 ) -> DownloadReport:
     """Fetch the files of an exposure table; those that are there and verified are not fetched again.
@@ -148,12 +198,14 @@ def download(
     jobs : `int`
         Files at once; the archive documents no limit, so be modest.
     state_file : `os.PathLike`, optional
-        The table of what is known of each file, read, and written as the download goes;
-        ``downloaded_exposures.ecsv`` in ``directory`` by default.
+        The reference's table of what is known of each file: read at first, and written at the end. The ledger, which
+        is written as the download goes, stands beside it. ``downloaded_exposures.ecsv`` in ``directory`` by default.
     check_disk : `bool`
-        Read every file again and compare its md5, also when the state calls it verified.
+        Read every file again and compare its md5, also when the ledger calls it verified.
     progress : callable, optional
         Called with (files done, files in all, what).
+    watch : callable, optional
+        Called about twice a second with a `Snapshot`.
     log : callable, optional
         Told a line for each file that could not be had, and every now and then how far it is.
 
@@ -163,21 +215,132 @@ def download(
         If the table lacks a column, the folder cannot be written, or the account is not accepted. What befell
         single files is told in the report, which the caller must look at.
     """
-    missing = [c for c in ("md5sum", "archive_filename") if c not in exposures.colnames]
-    if missing:
-        raise SurveyError(f"the exposure table has no column {', '.join(missing)}", fix=MAKE_IT)
     directory = Path(directory).absolute()
+    files = wanted_files(exposures, directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SurveyError(f"{directory} cannot be made ({error.strerror})", fix="give another --download-dir") from None
     archive.token()  # a bad account fails here, once, and not in every file
-    state = DownloadState(state_file or directory / f"downloaded_{FILE_NAME}")
-    wanted = {str(row["md5sum"]): directory / file_name(row) for row in exposures}
-    worker = _Worker(archive, state, SpaceGuard(directory), check_disk)
     start = time.monotonic()
-    results = worker.run(wanted, jobs, progress or _told(log))
-    return DownloadReport(results, state.path, time.monotonic() - start)
+    with open_ledger(directory, state_file) as ledger:
+        ledger.want((f.md5, f.name, f.path, f.obs_type) for f in files.values())
+        worker = _Worker(archive, ledger, directory, files, check_disk)
+        try:
+            results = worker.run(max(jobs, 1), progress or _told(log), watch)
+        finally:
+            worker.close()
+            ledger.export_state()
+        return DownloadReport(
+            results, ledger.state_file, time.monotonic() - start, duplicates_in(exposures), ledger.path
+        )
+
+
+def verify(
+    exposures: Table,
+    directory: str | os.PathLike,
+    *,
+    jobs: int = 4,
+    state_file: str | os.PathLike | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> DownloadReport:
+    """Read the files of a table that are on disk, all of them, and compare their md5; nothing is fetched.
+
+    One that is spoilt is moved aside as ``.spoilt`` and entered as such, so that the next download fetches it. Takes what
+    `download` takes; files that are not on disk have the outcome `Outcome.ABSENT`.
+    """
+    directory = Path(directory).absolute()
+    files = wanted_files(exposures, directory)
+    start = time.monotonic()
+    with open_ledger(directory, state_file) as ledger:
+        known = ledger.entries()
+        ledger.want((f.md5, f.name, f.path, f.obs_type) for f in files.values())
+        try:
+            results = run_checks(
+                ledger, {md5: partial(_verified, f, known.get(md5)) for md5, f in files.items()}, jobs, progress
+            )
+        finally:
+            ledger.export_state()
+        return DownloadReport(
+            results, ledger.state_file, time.monotonic() - start, duplicates_in(exposures), ledger.path
+        )
+
+
+def run_checks(
+    ledger: Ledger, checks: dict[str, Callable[[], FileResult]], jobs: int, progress: Callable | None
+) -> list[FileResult]:
+    """Run checks of files in threads (md5 leaves the interpreter free), and write each outcome as it comes."""
+    results: dict[str, FileResult] = {}
+    pool, ended = ThreadPoolExecutor(max(jobs, 1)), SimpleQueue()
+    keys = {_submit(pool, ended, check): key for key, check in checks.items()}
+    try:
+        while len(results) < len(checks):
+            new = {keys[future]: future.result() for future in _next(ended)}
+            ledger.record(new.values())
+            for key, result in new.items():
+                results[key] = result
+                if progress:
+                    progress(len(results), len(checks), f"{result.path.name}: {result.outcome}")
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return [results[key] for key in checks]
+
+
+def _submit(pool: ThreadPoolExecutor, ended: SimpleQueue, task: Callable[[], FileResult]) -> Future:
+    """Let a thread do a task; its future comes through the queue when it has ended."""
+    future = pool.submit(task)
+    future.add_done_callback(ended.put)
+    return future
+
+
+def _next(ended: SimpleQueue, timeout: float | None = None) -> list[Future]:
+    """Return the tasks that have ended, after waiting for one of them; none if the time is over."""
+    try:
+        futures = [ended.get(timeout=timeout)]
+        while not ended.empty():
+            futures.append(ended.get_nowait())
+    except Empty:
+        return []
+    return [future for future in futures if not future.cancelled()]
+
+
+def _verified(file: Wanted, entry: Entry | None) -> FileResult:
+    """Read one file, wherever it is."""
+    for path in _places(file, entry):
+        result = FileResult(path, file.md5)
+        try:
+            before = os.stat(path)
+            found = md5_of(path)
+            now = os.stat(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            result.outcome, result.detail = Outcome.SPOILT, f"{path} cannot be read ({error.strerror or error})"
+            return result
+        if (before.st_mtime_ns, before.st_size) != (now.st_mtime_ns, now.st_size):
+            result.outcome, result.detail = Outcome.ABSENT, f"{path} is being written; verify it again later"
+            return result
+        result.checked_disk = True
+        if found == file.md5:
+            result.outcome, result.bytes, result.mtime_ns = Outcome.VERIFIED, now.st_size, now.st_mtime_ns
+        else:
+            aside = set_aside(path)
+            result.outcome = Outcome.SPOILT
+            result.detail = f"{path} has md5 {found}; moved to {aside.name}; download it again"
+        return result
+    return FileResult(file.path, file.md5, Outcome.ABSENT)
+
+
+def _places(file: Wanted, entry: Entry | None) -> list[Path]:
+    """Return where a file may be: where this download would put it, and where an earlier one did."""
+    return list(dict.fromkeys([file.path, *([Path(entry.path)] if entry and entry.path else [])]))
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that is not what its name says; return its new name."""
+    aside = path.with_name(path.name + SPOILT)
+    os.replace(path, aside)
+    return aside
 
 
 def _told(log: Callable[[str], None] | None) -> Callable[[int, int, str], None] | None:
@@ -188,98 +351,189 @@ def _told(log: Callable[[str], None] | None) -> Callable[[int, int, str], None] 
 
     def progress(done: int, total: int, what: str) -> None:
         nonlocal last
-        if done == total or not what.endswith(Outcome.VERIFIED) or time.monotonic() - last > SAVE_SECONDS:
+        if done == total or not what.endswith(Outcome.VERIFIED) or time.monotonic() - last > LOG_SECONDS:
             last = time.monotonic()
             log(f"{done}/{total} files; {what}")
 
     return progress
 
 
-class _Worker:
-    """Fetches files in threads; the calling thread alone writes the state."""
+class _Left:
+    """The bytes that are still to come: known sizes, and the mean of its kind for each file of unknown size."""
 
-    def __init__(self, archive: Archive, state: DownloadState, space: SpaceGuard, check_disk: bool) -> None:
-        self.archive, self.state, self.space, self.check_disk = archive, state, space, check_disk
+    def __init__(self, files: list[Wanted], known: dict[str, Entry], means: dict[str, float]) -> None:
+        self.means = means
+        self.sizes = {f.md5: f.size or (known[f.md5].size if f.md5 in known else None) for f in files}
+        self.kinds = {f.md5: f.obs_type for f in files if self.sizes[f.md5] is None}
+        self.known, self.unknown = sum(s for s in self.sizes.values() if s), Counter(self.kinds.values())
+
+    def take(self, md5: str) -> None:
+        """A file is dealt with."""
+        size = self.sizes.pop(md5, 0)
+        if size is None:
+            self.unknown[self.kinds[md5]] -= 1
+        self.known -= size or 0
+
+    def bytes(self, mean: float) -> float:
+        """Return them; ``mean`` is that of the files that came so far."""
+        means = self.means | ({"": mean} if mean else {})
+        return self.known + sum(n * (means.get(kind) or means.get("") or 0.0) for kind, n in self.unknown.items())
+
+
+class _Worker:
+    """Fetches files in threads; the calling thread alone writes the ledger."""
+
+    def __init__(
+        self, archive: Archive, ledger: Ledger, directory: Path, files: dict[str, Wanted], check_disk: bool
+    ) -> None:
+        self.archive, self.ledger, self.directory, self.files = archive, ledger, directory, files
+        self.check_disk = check_disk
+        self.known = ledger.entries(files)
+        self.space, self.lock = SpaceGuard(directory), FolderLock(directory)
         self.stop = threading.Event()
         self.full = threading.Event()
+        self.silent = 0
+        self.left = _Left(
+            [f for f in files.values() if not ((e := self.known.get(f.md5)) and e.unchanged())], self.known,
+            ledger.mean_sizes(),
+        )  # fmt: skip
+        self.meter = Meter(len(files), self.left.bytes)
 
-    def run(self, wanted: dict[str, Path], jobs: int, progress) -> list[FileResult]:
+    def close(self) -> None:
+        self.lock.close()
+
+    def run(self, jobs: int, progress: Callable | None, watch: Callable | None) -> list[FileResult]:
         results: dict[str, FileResult] = {}
-        saved = time.monotonic()
-        with ThreadPoolExecutor(max(jobs, 1)) as pool:
-            futures = {pool.submit(self.one, md5, path) for md5, path in wanted.items()}
-            try:
-                while futures:
-                    done, futures = wait(futures, timeout=1.0, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        result = future.result()
-                        results[result.md5sum] = result
-                        self.state.record(result)
-                        if progress:
-                            progress(len(results), len(wanted), f"{result.path.name}: {result.outcome}")
-                    if time.monotonic() - saved > SAVE_SECONDS:
-                        self.state.save()
-                        saved = time.monotonic()
-            except BaseException:  # also Ctrl-C: end the threads soon, keep what is known
-                self.stop.set()
-                pool.shutdown(cancel_futures=True)
-                raise
-            finally:
-                self.state.save()
-        return [results[md5] for md5 in wanted]
+        run, start = self.ledger.start_run(jobs), time.monotonic()
+        pool = ThreadPoolExecutor(jobs)
+        ended: SimpleQueue = SimpleQueue()
+        told = fetched = fetched_bytes = 0
+        try:
+            for file in self.files.values():
+                _submit(pool, ended, partial(self.one, file))
+            while len(results) < len(self.files):
+                new = [future.result() for future in _next(ended, TELL_SECONDS)]
+                if any(r.fetched for r in new):
+                    sync_folder(self.directory)  # the ledger must never know more than the disk
+                if new:
+                    self.ledger.record(new)
+                for result in new:
+                    results[result.md5sum] = result
+                    self.left.take(result.md5sum)
+                    self.meter.files = len(results)
+                    good = result.fetched and result.outcome is Outcome.VERIFIED
+                    fetched, fetched_bytes = fetched + good, fetched_bytes + result.bytes * good
+                    self.silent = self.silent + 1 if result.outcome is Outcome.UNAVAILABLE else 0
+                    if progress:
+                        progress(len(results), len(self.files), f"{result.path.name}: {result.outcome}")
+                if time.monotonic() - told > TELL_SECONDS or len(results) == len(self.files):
+                    told = time.monotonic()
+                    if fetched:
+                        self.ledger.tell_run(run, told - start, fetched, fetched_bytes)
+                    if watch:
+                        watch(self.meter.snapshot())
+        except BaseException:  # also Ctrl-C: end the threads soon, keep what is known
+            self.stop.set()
+            self.archive.stop()
+            pool.shutdown(cancel_futures=True)
+            with suppress(SurveyError):
+                self.ledger.record([f.result() for f in _next(ended, 0) if f.exception() is None])
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return [results[md5] for md5 in self.files]
 
-    def one(self, md5: str, path: Path) -> FileResult:
+    def one(self, file: Wanted) -> FileResult:
         """Bring one file to disk and say what became of it."""
-        result = FileResult(path, md5)
+        result = FileResult(file.path, file.md5)
         if self.stop.is_set() or self.full.is_set():
             result.detail = "the disk is full" if self.full.is_set() else "stopped"
             return result
         try:
-            if not self._have(result):
-                self._fetch(result)
-                result.outcome, result.detail = Outcome.VERIFIED, ""
+            if not self._have(file, result):
+                if self.silent >= SILENT_FILES:  # thousands of files would be waited for in vain
+                    result.detail = "the archive does not answer"
+                    return result
+                with self.lock.hold(file.md5, self.stop.is_set):
+                    # Another process may just have fetched it.
+                    if not (file.path.is_file() and self._have(file, result)):
+                        self._fetch(file, result)
         except Cancelled:
-            result.detail = "stopped"
+            result.outcome, result.detail = Outcome.NOT_TRIED, "stopped"
         except ArchiveError as error:
             result.outcome, result.detail = _outcome(error), str(error)
+            result.until = getattr(error, "until", "")
             if isinstance(error, DiskFull):
                 self.full.set()
         except OSError as error:
-            result.outcome, result.detail = Outcome.UNAVAILABLE, f"{path} cannot be written ({error})"
+            result.outcome = Outcome.NOT_WRITTEN
+            result.detail = f"{file.path} cannot be written ({error.strerror or error})"
         return result
 
-    def _have(self, result: FileResult) -> bool:
-        """Whether the file is on disk and verified: by the state, else by reading it."""
-        for path in dict.fromkeys((result.path, self.state.path_of(result.md5sum, result.path))):
-            if not path.is_file():
+    def _have(self, file: Wanted, result: FileResult) -> bool:
+        """Whether the file is on disk and verified: by the ledger, if it is as it was then; else by reading it."""
+        entry = self.known.get(file.md5)
+        for path in _places(file, entry):
+            try:
+                found = os.stat(path)
+            except OSError:
                 continue
-            known = self.state.verified(result.md5sum, path)
-            if (known and not self.check_disk) or md5_of(path) == result.md5sum:
+            same = entry is not None and Path(entry.path) == path and entry.unchanged()
+            if (same and not self.check_disk) or md5_of(path) == file.md5:
                 result.path, result.outcome, result.checked_disk = path, Outcome.VERIFIED, True
+                result.bytes, result.mtime_ns = found.st_size, found.st_mtime_ns
                 return True
-            if path == result.path:  # a file that did not verify must not stand under the name of one that did
-                os.replace(path, path.with_name(path.name + ".bad"))
+            if path == file.path:  # a file that did not verify must not stand under the name of one that did
+                set_aside(path)
         return False
 
-    def _fetch(self, result: FileResult) -> None:
-        for attempt in range(MISMATCHES):
-            try:
-                arrived = self.archive.retrieve(result.md5sum, result.path, space=self.space, stop=self.stop)
-            except ChecksumMismatch as error:
+    def _fetch(self, file: Wanted, result: FileResult) -> None:
+        md5, aside, seen = file.md5, file.path.with_name(file.path.name + BAD), []
+
+        def begin() -> None:
+            result.attempts += 1
+            self.meter.start(md5, file.name)
+
+        def sized(size: int | None) -> None:
+            result.size = size
+            self.meter.sized(md5, size)
+
+        try:
+            while True:
+                try:
+                    arrived = self.archive.retrieve(
+                        md5, file.path, space=self.space, stop=self.stop, aside=aside, on_attempt=begin, on_size=sized,
+                        on_bytes=partial(self.meter.came, md5),
+                    )  # fmt: skip
+                except ChecksumMismatch as error:
+                    result.fetched = result.checked_disk = True
+                    seen.append(error.found_md5)
+                    if len(seen) < MISMATCHES:
+                        continue
+                    self._judge(file, result, seen, aside)
                 result.fetched = result.checked_disk = True
-                if attempt + 1 < MISMATCHES:
-                    continue
-                result.valid_in_archive, result.checked_archive = self.archive.check(result.md5sum), True
-                if result.valid_in_archive:
-                    raise
-                raise _ArchiveInvalid(
-                    f"{result.path.name} has md5 {error.found_md5}, and the archive itself calls its file invalid",
-                    fix="leave the exposure out, or tell the archive's helpdesk",
-                ) from None
-            else:
-                result.fetched = result.checked_disk = True
-                result.bytes = arrived.bytes
+                result.outcome, result.detail = Outcome.VERIFIED, ""
+                result.bytes, result.mtime_ns = arrived.bytes, os.stat(file.path).st_mtime_ns
+                aside.unlink(missing_ok=True)  # of this run, or of one that was killed
                 return
+        finally:
+            self.meter.end(md5, result.bytes if result.outcome is Outcome.VERIFIED else 0)
+
+    def _judge(self, file: Wanted, result: FileResult, seen: list[str], aside: Path) -> None:
+        """Raise what a file is that came several times with another md5, after asking the archive about it."""
+        try:
+            result.valid_in_archive, result.checked_archive = self.archive.check(file.md5), True
+            says = "calls its file valid" if result.valid_in_archive else "itself calls its file invalid"
+        except Cancelled:
+            raise
+        except ArchiveError as error:
+            says = f"does not say whether its file is valid ({error})"
+        same = f"the same other md5 {seen[0]} each time" if len(set(seen)) == 1 else f"md5 {' and '.join(seen)}"
+        told = f"{file.path.name} came {len(seen)} times with {same}, and the archive {says}; kept as {aside.name}"
+        fix = "leave the exposure out, or tell the archive's helpdesk"
+        if result.valid_in_archive:
+            raise ChecksumMismatch(told, seen[-1], file.md5, fix) from None
+        raise _ArchiveInvalid(told, fix=fix) from None
 
 
 class _ArchiveInvalid(ArchiveError):
@@ -294,6 +548,7 @@ def _outcome(error: ArchiveError) -> Outcome:
         (NotFound, Outcome.NOT_FOUND),
         (DiskFull, Outcome.DISK_FULL),
         (AuthFailed, Outcome.AUTH_FAILED),
+        (TransferFailed, Outcome.BROKE_OFF),
     ):
         if isinstance(error, kind):
             return outcome

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
 
 import numpy as np
 from astropy.coordinates import Angle
@@ -21,10 +22,21 @@ OUTFIELDS = (
     "dateobs_min", "DEC", "OBJECT", "EXPNUM", "FILTER", "RA", "PROPID", "AIRMASS",
 )  # fmt: skip
 """What the archive is asked for, in the order of the table's columns; the computed columns follow."""
+SIZE = "filesize"
+"""Asked for besides: the table's last column, in bytes, where the archive gives it."""
 SHUTTER_SECONDS = 1.0
 """Time that DECam's shutter takes to cross the focal plane: the middle of an exposure is later by half of it, as the
 survey's tables have it."""
 OBJECT, ZERO, FLAT = (PROC_TYPES[name].obs_type for name in ("drp", "bias", "flat"))
+CALIBRATIONS = (ZERO, FLAT)
+"""Observation types that are sought by night, whatever proposal they were taken for; others by proposal."""
+ARCHIVE_TYPES = {"bias": ZERO, "flat": FLAT}
+"""What the table of missing calibrations calls them → what the archive does."""
+TELESCOPES = {"decam": "ct4m"}
+NEAREST_DAYS = 30
+"""How far from a night that lacks calibrations some are looked for."""
+NIGHTS_APART = 5
+"""Nights of calibrations are asked for together where no more days than these lie between."""
 CONNECTIONS = 4
 
 Progress = Callable[[int, int, str], None]
@@ -35,7 +47,7 @@ def query_exposures(
     proposals: str | Iterable[str],
     *,
     instrument: str = "decam",
-    telescope: str = "ct4m",
+    telescope: str | None = None,
     obs_types: Sequence[str] = (OBJECT, ZERO, FLAT),
     proc_types: Sequence[str] = ("raw",),
     dates: tuple[str, str] | None = None,
@@ -50,11 +62,12 @@ def query_exposures(
     proposals : `str` or iterable of `str`
         Proposal ids such as ``2019A-0337``; each is taken by the archive as a regular expression.
     instrument, telescope : `str`
-        As the archive calls them.
+        As the archive calls them; the telescope is the instrument's own if it is not given.
     obs_types : sequence of `str`
-        Which of object exposures, bias frames and dome flats; calibrations are sought on the nights of the objects.
+        Observation types as the archive calls them. `CALIBRATIONS` are sought on the nights of the object exposures,
+        the flats in their bands; all others among the proposals' own.
     proc_types : sequence of `str`
-        Of the object exposures: ``raw``, ``instcal``; calibrations are always raw.
+        Of what is sought by proposal: ``raw``, ``instcal``; calibrations are always raw.
     dates : `tuple` [`str`, `str`], optional
         First and last caldat (YYYY-MM-DD or YYYYMMDD), both included.
     progress : callable, optional
@@ -64,7 +77,7 @@ def query_exposures(
     -------
     exposures : `astropy.table.Table`
         Columns as in `OUTFIELDS`, then dateobs_midpoint (Time), mjd, mjd_midpoint, night (`int` caldat),
-        RA(deg), DEC(deg) [deg], band (first word of FILTER).
+        RA(deg), DEC(deg) [deg], band (first word of FILTER); filesize [byte] if the archive gives any.
     missing : `astropy.table.Table`
         observation_type (``bias`` or ``flat``), caldat, band (`None` for bias).
 
@@ -76,11 +89,20 @@ def query_exposures(
     proposals = [proposals] if isinstance(proposals, str) else list(proposals)
     fixed = _fixed(instrument, telescope)
     when = [["caldat", *(_caldat(d) for d in dates)]] if dates else []
+    kinds = [(OBJECT, proc) for proc in proc_types]
+    kinds += [(obs, proc) for obs in obs_types for proc in proc_types if obs not in (OBJECT, *CALIBRATIONS)]
     searches = [
-        [*_objects(proposal, proc, instrument, telescope), *when] for proposal in proposals for proc in proc_types
+        [*_of_proposal(proposal, proc, instrument, telescope, obs), *when]
+        for proposal in proposals
+        for obs, proc in kinds
     ]
-    objects = _distinct(_find_all(archive, searches, progress, "object exposures"))
-    if not objects:
+    each = _find_each(archive, searches, progress, "exposures of the proposals")
+    for number, proposal in enumerate(proposals):
+        if not any(each[number * len(kinds) : (number + 1) * len(kinds)]):
+            log.warning("the archive has no exposures of proposal %s", proposal)
+    ours = _distinct(row for rows in each for row in rows)
+    objects = [row for row in ours if row["obs_type"] == OBJECT]
+    if not ours:
         span = f" from {when[0][1]} to {when[0][2]}" if when else ""
         raise SurveyError(
             f"no {' or '.join(proc_types)} {instrument} exposures of {', '.join(proposals)}{span} at {archive.url}",
@@ -90,26 +112,33 @@ def query_exposures(
     bands: dict[str, set[str]] = {}
     for row in objects:
         bands.setdefault(str(row["caldat"]), set()).add(band_of_row(row))
-    calibrations = [(caldat, obs) for caldat in sorted(bands) for obs in obs_types if obs != OBJECT]
+    # A search for each run of nights, not for each night: one proposal has hundreds.
     searches = [
-        [*fixed, ["proc_type", "raw"], ["obs_type", obs], ["caldat", caldat, caldat]] for caldat, obs in calibrations
+        [["obs_type", obs], ["caldat", *span], *fixed, ["proc_type", "raw"]]
+        for span in _spans(bands, before=0, after=0, join=NIGHTS_APART)
+        for obs in obs_types
+        if obs in CALIBRATIONS
     ]
-    found: dict[tuple[str, str], list[dict]] = {}
-    for (caldat, obs), rows in zip(
-        calibrations, _find_each(archive, searches, progress, "nights' calibrations"), strict=True
-    ):
-        # Flats of bands that the survey did not use that night are no part of it; bias frames have no band.
-        found[caldat, obs] = [r for r in rows if obs != FLAT or band_of_row(r) in bands[caldat]]
-    rows = _distinct([*(objects if OBJECT in obs_types else []), *(r for rows in found.values() for r in rows)])
+    found: dict[tuple[str, str], list[dict]] = {
+        (caldat, obs): [] for caldat in bands for obs in obs_types if obs in CALIBRATIONS
+    }
+    for rows in _find_each(archive, searches, progress, "nights' calibrations"):
+        for row in rows:
+            key = (str(row["caldat"]), row["obs_type"])
+            # Flats of bands that the survey did not use that night are no part of it; bias frames have no band.
+            if key in found and (row["obs_type"] != FLAT or band_of_row(row) in bands[key[0]]):
+                found[key].append(row)
+    ours = [row for row in ours if row["obs_type"] in obs_types]
+    rows = _distinct([*ours, *(r for rows in found.values() for r in rows)])
     return exposure_table(rows), missing_table(bands, found)
 
 
 def count_exposures(
-    archive: Archive, proposals: str | Iterable[str], *, instrument: str = "decam", telescope: str = "ct4m"
+    archive: Archive, proposals: str | Iterable[str], *, instrument: str = "decam", telescope: str | None = None
 ) -> int:
     """Return how many raw object exposures the archive has of some proposals; an exposure of two counts twice."""
     proposals = [proposals] if isinstance(proposals, str) else proposals
-    return sum(archive.count(_objects(p, "raw", instrument, telescope)) for p in proposals)
+    return sum(archive.count(_of_proposal(p, "raw", instrument, telescope)) for p in proposals)
 
 
 def exposure_table(rows: list[dict]) -> Table:
@@ -147,6 +176,13 @@ def exposure_table(rows: list[dict]) -> Table:
     table["RA(deg)"] = Column(_degrees([row.get("RA") for row in kept], "hourangle"), unit="deg")
     table["DEC(deg)"] = Column(_degrees([row.get("DEC") for row in kept], "deg"), unit="deg")
     table["band"] = [band_of_row(row) for row in kept]
+    sizes = [_number(row.get(SIZE)) for row in kept]
+    if np.isfinite(sizes).any():
+        unknown = ~np.isfinite(sizes)
+        table[SIZE] = np.where(unknown, 0, np.nan_to_num(sizes)).astype(np.int64)
+        if unknown.any():
+            table[SIZE] = MaskedColumn(table[SIZE], mask=unknown)
+        table[SIZE].unit = "byte"
     return table
 
 
@@ -175,34 +211,117 @@ def missing_table(bands: dict[str, set[str]], found: dict[tuple[str, str], list[
     return table
 
 
+def missing_of_table(table: Table, obs_types: Iterable[str] = CALIBRATIONS) -> Table:
+    """Return `missing_table` of an exposure table, for those calibrations that were searched for."""
+    bands: dict[str, set[str]] = {}
+    found: dict[tuple[str, str], list[dict]] = {}
+    columns = ("obs_type", "caldat", "FILTER" if "FILTER" in table.colnames else "band")
+    for obs, caldat, name in zip(*(np.asarray(table[c]).astype(str).tolist() for c in columns), strict=True):
+        if obs == OBJECT:
+            bands.setdefault(caldat, set()).add(band_of_row({"FILTER": name}))
+        elif obs in CALIBRATIONS:
+            found.setdefault((caldat, obs), []).append({"FILTER": name})
+    for caldat in bands:
+        for obs in set(obs_types) & set(CALIBRATIONS):
+            found.setdefault((caldat, obs), [])
+    return missing_table(bands, found)
+
+
+def add_nearest(
+    archive: Archive, missing: Table, *, instrument: str = "decam", telescope: str | None = None,
+    days: int = NEAREST_DAYS, progress: Progress | None = None,
+) -> Table:  # fmt: skip
+    """Return a table of missing calibrations with the nearest night that has them, of those in the whole archive.
+
+    Parameters
+    ----------
+    archive : `Archive`
+    missing : `astropy.table.Table`
+        See `missing_table`.
+    instrument, telescope : `str`
+        As in `query_exposures`.
+    days : `int`
+        How far to look.
+    progress : callable, optional
+        As in `query_exposures`.
+
+    Returns
+    -------
+    missing : `astropy.table.Table`
+        With nearest_night (YYYYMMDD; empty if there is none within reach) and days_away (negative: before).
+    """
+    spans = [
+        (kind, span)
+        for kind in sorted(set(missing["observation_type"].tolist()))
+        for span in _spans(missing["caldat"][missing["observation_type"] == kind].tolist(), days, days)
+    ]
+    searches = [
+        [["obs_type", ARCHIVE_TYPES[kind]], ["caldat", *span], *_fixed(instrument, telescope), ["proc_type", "raw"]]
+        for kind, span in spans
+    ]
+    each = _find_each(archive, searches, progress, "nearest calibrations", ("md5sum", "caldat", "FILTER"))
+    nights: dict[tuple[str, str | None], set[date]] = {}
+    for (kind, _), rows in zip(spans, each, strict=True):
+        for row in rows:
+            key = (kind, band_of_row(row) if kind == "flat" else None)
+            nights.setdefault(key, set()).add(date.fromisoformat(str(row["caldat"])))
+    nearest, away = [], []
+    for kind, caldat, band in missing.iterrows("observation_type", "caldat", "band"):
+        lacking = date.fromisoformat(str(caldat))
+        # Of two nights equally near, the earlier: its calibrations were there when the night was observed.
+        apart = min(((n - lacking).days for n in nights.get((kind, band), ())), key=lambda d: (abs(d), d), default=None)
+        apart = None if apart is None or abs(apart) > days else apart
+        nearest.append("" if apart is None else f"{lacking + timedelta(apart):%Y%m%d}")
+        away.append(apart)
+    missing = missing.copy()
+    missing["nearest_night"] = np.array(nearest, dtype="U8")
+    missing["days_away"] = MaskedColumn([d or 0 for d in away], mask=[d is None for d in away], dtype=np.int64)
+    return missing
+
+
+def _spans(caldats: Iterable[str], before: int, after: int, join: int = 0) -> list[tuple[str, str]]:
+    """Return the ranges of dates from some days before given ones to some after, joined where few days lie between."""
+    spans: list[list[date]] = []
+    for day in sorted({date.fromisoformat(str(c)) for c in caldats}):
+        first, last = day - timedelta(before), day + timedelta(after)
+        if spans and first <= spans[-1][1] + timedelta(join):
+            spans[-1][1] = last
+        else:
+            spans.append([first, last])
+    return [(first.isoformat(), last.isoformat()) for first, last in spans]
+
+
 def band_of_row(row: dict) -> str:
     """Return the band as exposure tables have it, the first word of FILTER (`Y` is not the Butler's `y` here)."""
     return (str(row.get("FILTER") or "").split() or [""])[0]
 
 
-def _fixed(instrument: str, telescope: str) -> list[list[str]]:
-    return [["instrument", instrument], ["telescope", telescope], ["prod_type", "image"]]
+def _fixed(instrument: str, telescope: str | None) -> list[list[str]]:
+    telescope = telescope or TELESCOPES.get(instrument)
+    return [["instrument", instrument], *([["telescope", telescope]] if telescope else []), ["prod_type", "image"]]
 
 
-def _objects(proposal: str, proc_type: str, instrument: str, telescope: str) -> list[list[str]]:
+def _of_proposal(
+    proposal: str, proc_type: str, instrument: str, telescope: str | None, obs_type: str = OBJECT
+) -> list[list[str]]:
     condition = ["proposal", proposal, "regex"]
-    return [*_fixed(instrument, telescope), ["proc_type", proc_type], ["obs_type", OBJECT], condition]
+    return [*_fixed(instrument, telescope), ["proc_type", proc_type], ["obs_type", obs_type], condition]
 
 
-def _find_all(archive: Archive, searches: list, progress: Progress | None, what: str) -> list[dict]:
-    return [row for rows in _find_each(archive, searches, progress, what) for row in rows]
-
-
-def _find_each(archive: Archive, searches: list, progress: Progress | None, what: str) -> list[list[dict]]:
+def _find_each(
+    archive: Archive, searches: list, progress: Progress | None, what: str,
+    outfields: Sequence[str] = (*OUTFIELDS, SIZE),
+) -> list[list[dict]]:  # fmt: skip
     results: list[list[dict]] = []
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        futures = [pool.submit(archive.find, search, OUTFIELDS) for search in searches]
+        futures = [pool.submit(archive.find, search, outfields) for search in searches]
         try:
             for future in futures:
                 results.append(future.result())
                 if progress:
                     progress(len(results), len(searches), what)
         except BaseException:
+            archive.stop()
             for future in futures:
                 future.cancel()
             raise

@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 from astropy.table import Table
 
 from proc_decam_dagster.archive.client import HttpSite
 from proc_decam_dagster.archive.errors import NotFound
+from proc_decam_dagster.archive.footprint import shards_for
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.survey import datasets
-from proc_decam_dagster.survey.exposures import rows_of_obs_type
-from proc_decam_dagster.survey.proc_types import PROC_TYPES
 
 URL = "https://epyc.astro.washington.edu/~stevengs/lsst_refcats"
 URL_VARIABLE = "PROC_DECAM_REFCAT_URL"
@@ -24,42 +22,7 @@ FOLDERS = {
     datasets.REFCAT_GAIA_DR2: "refcats/gaia_dr2_20200414",
 }
 """Folder of each catalogue (by dataset type name) below the base address."""
-HTM_LEVEL = 7
-POINTING_MARGIN_DEG = 0.1
-"""Added to the field's radius: telescopes do not point exactly where the archive says."""
 _SHARD = re.compile(r"(?:.*\D)?(\d{6})(?:\D.*)?\.fits")
-
-
-def shards_for(exposures: Table, radius_deg: float | None = None) -> list[int]:
-    """Return the htm7 ids of the trixels that the fields of a table's object exposures may touch, sorted.
-
-    Parameters
-    ----------
-    exposures : `astropy.table.Table`
-        With RA(deg), DEC(deg); if it has obs_type, only object exposures count.
-    radius_deg : `float`, optional
-        Radius of a field [deg]; DECam's own by default.
-    """
-    from lsst.sphgeom import Angle, Circle, HtmPixelization, LonLat, UnitVector3d
-
-    if radius_deg is None:
-        from proc_decam_dagster.camera.distortion import field_radius_deg as radius_deg
-    absent = [c for c in ("RA(deg)", "DEC(deg)") if c not in exposures.colnames]
-    if absent:
-        raise SurveyError(f"the exposure table has no column {', '.join(absent)}", fix="use `proc-decam exposures`")
-    if "obs_type" in exposures.colnames:
-        exposures = rows_of_obs_type(exposures, PROC_TYPES["drp"].obs_type)
-    positions = np.column_stack([np.asarray(exposures["RA(deg)"], float), np.asarray(exposures["DEC(deg)"], float)])
-    positions = np.unique(positions[np.isfinite(positions).all(axis=1)].round(4), axis=0)
-    if not len(positions):
-        raise SurveyError("the exposure table has no object exposure with a position", "RA(deg) and DEC(deg) of some")
-    pixelization, ids = HtmPixelization(HTM_LEVEL), set()
-    radius = Angle.fromDegrees(radius_deg + POINTING_MARGIN_DEG)
-    for ra, dec in positions:
-        circle = Circle(UnitVector3d(LonLat.fromDegrees(float(ra), float(dec))), radius)
-        for begin, end in pixelization.envelope(circle):
-            ids.update(range(begin, end))
-    return sorted(ids)
 
 
 def fetch_refcats(
@@ -78,7 +41,7 @@ def fetch_refcats(
     Parameters
     ----------
     exposures : `astropy.table.Table`
-        The survey, see `shards_for`.
+        The survey, see `footprint.shards_for`.
     directory : `os.PathLike`
         Shards go to ``directory/<catalogue>/<htm7>.fits``.
     base_url : `str`, optional
@@ -180,6 +143,7 @@ def fetch_files(
                 if progress:
                     progress(done, len(files), f"{path.parent.name}/{path.name}")
         except BaseException:
+            site.stop()
             for future in futures:
                 future.cancel()
             raise

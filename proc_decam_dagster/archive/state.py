@@ -1,18 +1,19 @@
-"""`downloaded_<table>.ecsv`: what is known of each downloaded file, in the reference's columns."""
+"""`downloaded_<table>.ecsv`: what is known of each downloaded file, in the reference's columns, for other programs."""
 
-import fcntl
+import csv
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 from astropy.table import Table
 
 from proc_decam_dagster.errors import SurveyError
 
-COLUMNS = (
-    "path", "md5sum", "did_download", "valid_in_archive", "valid_on_disk", "did_check_archive", "did_check_disk"
-)  # fmt: skip
+FLAGS = ("did_download", "valid_in_archive", "valid_on_disk", "did_check_archive", "did_check_disk")
+COLUMNS = ("path", "md5sum", *FLAGS)
 PREFIX = "downloaded_"
+LEDGER = ".ledger.sqlite"
+_HEAD = "# %ECSV 1.0\n# ---\n# datatype:\n{columns}# schema: astropy-2.0\n"
 
 
 def state_file_of(exposures_file: str | os.PathLike) -> Path:
@@ -21,103 +22,43 @@ def state_file_of(exposures_file: str | os.PathLike) -> Path:
     return path.with_name(PREFIX + path.name)
 
 
-class DownloadState:
-    """The state of a download, by md5sum. Several downloads may keep one file: each adds its own rows.
-
-    Parameters
-    ----------
-    path : `os.PathLike`
-        Its file, which need not exist; rows of files that are not asked for now are kept.
-
-    Raises
-    ------
-    SurveyError
-        If the file is no such table.
-    """
-
-    def __init__(self, path: str | os.PathLike) -> None:
-        self.path = Path(path).absolute()
-        self.rows = self._read()
-        self._new: dict[str, dict] = {}
-
-    def path_of(self, md5: str, default: Path) -> Path:
-        """Return where a file was put by an earlier download, which may be another folder."""
-        row = self.rows.get(md5)
-        return Path(str(row["path"])) if row and row["path"] else default
-
-    def verified(self, md5: str, path: Path) -> bool:
-        """Whether this very file was found to have its md5."""
-        row = self.rows.get(md5)
-        return bool(row and row["did_check_disk"] and row["valid_on_disk"] and Path(str(row["path"])) == path)
-
-    def record(self, result) -> None:
-        """Take over what became of a file; see `downloads.FileResult`. One that was not tried changes nothing."""
-        if result.outcome == "not tried":
-            return
-        old = self.rows.get(result.md5sum, {})
-        row = {
-            "path": str(result.path),
-            "md5sum": result.md5sum,
-            "did_download": result.fetched or bool(old.get("did_download", False)),
-            "valid_in_archive": result.valid_in_archive,
-            "valid_on_disk": result.outcome == "verified",
-            "did_check_archive": result.checked_archive or bool(old.get("did_check_archive", False)),
-            "did_check_disk": result.checked_disk,
-        }
-        if row != old:
-            self.rows[result.md5sum] = self._new[result.md5sum] = row
-
-    def save(self) -> None:
-        """Write the table, if anything changed; it appears whole or not at all."""
-        if not self._new:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = self.path.with_name(f".{self.path.name}.lock")
-        with open(lock, "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            rows = list((self._read() | self._new).values())
-            columns = {c: np.array([r[c] for r in rows], dtype=_type(c)) for c in COLUMNS}
-            partial = self.path.with_name(self.path.name + ".part")
-            Table(columns).write(partial, format="ascii.ecsv", overwrite=True)
-            os.replace(partial, self.path)
-        self._new = {}
-
-    def _read(self) -> dict[str, dict]:
-        if not self.path.exists():
-            return {}
-        table = read_state(self.path)
-        values = zip(*(table[c].tolist() for c in COLUMNS))
-        return {row[1]: dict(zip(COLUMNS, row)) for row in values}
+def ledger_of_state(state_file: str | os.PathLike) -> Path:
+    """Return the ledger that keeps what ``downloaded_<table>.ecsv`` tells."""
+    path = Path(state_file)
+    return path.with_name(path.stem.removeprefix(PREFIX) + LEDGER)
 
 
-def downloaded_md5s(image_dir: str | os.PathLike, exposures_file: str | os.PathLike | None = None) -> set[str]:
-    """Return the md5sums of the files that downloads into a folder have verified and that are still there.
-
-    Parameters
-    ----------
-    image_dir : `os.PathLike`
-        Folder of images; the states there and in the folder above are read.
-    exposures_file : `os.PathLike`, optional
-        The exposure table, whose state stands beside it.
-    """
-    image_dir = Path(image_dir)
-    states = {p.absolute() for folder in (image_dir, image_dir.parent) for p in folder.glob(f"{PREFIX}*.ecsv")}
-    if exposures_file is not None and state_file_of(exposures_file).is_file():
-        states.add(state_file_of(exposures_file).absolute())
-    verified = set()
-    for state in states:
-        table = read_state(state)
-        for path, md5, valid in zip(table["path"].tolist(), table["md5sum"].tolist(), table["valid_on_disk"].tolist()):
-            if valid and md5 not in verified and Path(path).is_file():
-                verified.add(md5)
-    return verified
+def ledger_file_of(exposures_file: str | os.PathLike) -> Path:
+    """Return where the ledger of an exposure table's files stands: beside it."""
+    return ledger_of_state(state_file_of(exposures_file))
 
 
-def _type(column: str) -> type:
-    return str if column in ("path", "md5sum") else bool
+def state_of_ledger(ledger_file: str | os.PathLike) -> Path:
+    """Return the ECSV file that a ledger is written to."""
+    path = Path(ledger_file)
+    return path.with_name(f"{PREFIX}{path.name.removesuffix(LEDGER)}.ecsv")
 
 
-def read_state(path: str | os.PathLike) -> Table:
+def write_state(path: str | os.PathLike, rows: Iterable[tuple]) -> None:
+    """Write such a table from rows in the order of `COLUMNS`; it appears whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kinds = {"path": "string", "md5sum": "string"}
+    columns = "".join(f"# - {{name: {c}, datatype: {kinds.get(c, 'bool')}}}\n" for c in COLUMNS)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        # By hand: a table of 20,000 rows costs astropy seconds, and every download ends with this.
+        with open(partial, "w", newline="") as file:
+            file.write(_HEAD.format(columns=columns))
+            writer = csv.writer(file, delimiter=" ", lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows((p, m, *("True" if f else "False" for f in flags)) for p, m, *flags in rows)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_state(path: str | os.PathLike, required: Iterable[str] = COLUMNS) -> Table:
     """Read such a table.
 
     Raises
@@ -131,7 +72,7 @@ def read_state(path: str | os.PathLike) -> Table:
         raise SurveyError(
             f"{path} cannot be read ({error})", "a table written by `proc-decam download`", "move it away"
         ) from None
-    missing = [c for c in COLUMNS if c not in table.colnames]
+    missing = [c for c in required if c not in table.colnames]
     if missing:
         raise SurveyError(
             f"{path} has no column {', '.join(missing)}", f"the columns {', '.join(COLUMNS)}", "move it away"

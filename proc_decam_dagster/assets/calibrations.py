@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from proc_decam_dagster.assets.asset import survey_asset
 from proc_decam_dagster.assets.lineage import ASSET_OF_PROC_TYPE, PARTITIONS, dependencies
 from proc_decam_dagster.assets.presentation import picture
 from proc_decam_dagster.assets.processing import POOL, Processing, result, run_chain
@@ -14,9 +15,10 @@ def _calibration(proc_type: str, description: str) -> dg.AssetsDefinition:
     """Return the asset of a night's master calibration."""
     name = ASSET_OF_PROC_TYPE[proc_type]
 
-    @dg.asset(
+    @survey_asset(
         name=name, group_name=GROUP, kinds={"lsst", "fits"}, partitions_def=PARTITIONS[name],
         deps=dependencies(proc_type), pool=POOL, description=description,
+        tags={"decam/proc_type": proc_type},
     )  # fmt: skip
     def calibration(
         context: dg.AssetExecutionContext, config: Processing, repository: ButlerRepository, execution: Execution
@@ -26,6 +28,7 @@ def _calibration(proc_type: str, description: str) -> dg.AssetsDefinition:
         repo, night = repository.open(), context.partition_key
         report = run_chain(context, repo, execution, proc_type, config, subset=night)
         return result(
+            repo,
             report,
             picture=picture(calibration_picture(repo, night, proc_type), f"{proc_type} {night}"),
             **calibration_figures(repo, night, proc_type),

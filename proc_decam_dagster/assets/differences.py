@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from proc_decam_dagster.assets.asset import survey_asset
 from proc_decam_dagster.assets.lineage import PARTITIONS, dependencies
 from proc_decam_dagster.assets.presentation import picture, report_metadata
 from proc_decam_dagster.assets.processing import POOL, Differencing, result, run_chain
@@ -12,9 +13,10 @@ from proc_decam_dagster.survey.proc_types import TEMPLATE_TYPES
 
 
 def _diffs(template_type: str) -> dg.AssetsDefinition:
-    @dg.asset(
+    @survey_asset(
         name="diffs", key_prefix=template_type, group_name=group(template_type), kinds={"lsst", "fits"},
         partitions_def=PARTITIONS["diffs"], deps=dependencies("diff_drp", template_type), pool=POOL,
+        tags={"decam/proc_type": "diff_drp", "decam/template_type": template_type},
         description=f"Difference images (`{{night}}/{{coadd_subset}}/{template_type}/diff_drp`), their sources and "
         "objects, and forced light curves.",
     )  # fmt: skip
@@ -30,8 +32,9 @@ def _diffs(template_type: str) -> dg.AssetsDefinition:
         reports = [run_chain(context, repo, execution, "diff_drp", config, **parts, science=k) for k in kinds]
         metadata = {f"{k}/{name}": v for k, r in zip(kinds[1:], reports[1:]) for name, v in report_metadata(r).items()}
         return result(
+            repo,
             reports[0],
-            **metadata,
+            more=metadata,
             picture=picture(difference_picture(repo, **parts), "science, template, difference"),
             **difference_figures(repo, **parts),
         )

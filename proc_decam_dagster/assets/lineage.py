@@ -1,10 +1,15 @@
 """The asset graph, derived from the proc types' table: an asset depends on what its chain's inputs come from."""
 
+import warnings
+
 import dagster as dg
 
 from proc_decam_dagster.partitions import COADD_SUBSET, COADD_SUBSETS, NIGHT, NIGHTS, NIGHTS_BY_SUBSET
 from proc_decam_dagster.survey import collections as names
 from proc_decam_dagster.survey.proc_types import PROC_TYPES
+
+# Said once for every dependency, in the log of each process that loads the definitions.
+warnings.filterwarnings("ignore", "Class `MultiToSingleDimensionPartitionMapping`", dg.BetaWarning)
 
 ASSET_OF_PROC_TYPE = {"bias": "bias", "flat": "flat", "drp": "calexps", "coadd": "coadds", "diff_drp": "diffs"}
 

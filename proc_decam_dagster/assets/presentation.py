@@ -2,7 +2,8 @@
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -32,9 +33,19 @@ def runs_of(report: "PipelineReport") -> list[str]:
     return [run for step in report.steps for run in step.runs]
 
 
-def data_version(report: "PipelineReport") -> dg.DataVersion:
-    """Return a data version that changes with the chain's RUNs."""
-    text = "\n".join([report.chain, *runs_of(report)])
+def measured(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return figures as they are shown: six digits, and in words what could not be measured."""
+    shown = {}
+    for name, value in figures.items():
+        if isinstance(value, float):
+            value = float(f"{value:.6g}") if math.isfinite(value) else dg.MetadataValue.text("not measured")
+        shown[name] = value
+    return shown
+
+
+def data_version(contents: Iterable[object]) -> dg.DataVersion:
+    """Return a data version of what an asset holds: the same again if it is made anew without a change."""
+    text = "\n".join(str(c) for c in contents)
     return dg.DataVersion(hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
@@ -48,13 +59,11 @@ def report_metadata(report: "PipelineReport") -> dict[str, Any]:
     failures = report.failures
     metadata: dict[str, Any] = {
         "chain": report.chain,
-        "runs": dg.MetadataValue.json(runs_of(report)),
         "quanta_succeeded": sum(c[2] for c in counts),
         "quanta_failed": sum(c[3] for c in counts),
         "quanta_blocked": sum(c[4] for c in counts),
         "seconds": round(report.seconds, 2),
         "peak_rss_gb": round(report.peak_rss_gb, 3),
-        "quanta": markdown_table(("step", "task", "succeeded", "failed", "blocked", "skipped"), counts),
     }
     if failures:
         rows = [
@@ -62,4 +71,7 @@ def report_metadata(report: "PipelineReport") -> dict[str, Any]:
             for f in failures[:SHOWN_FAILURES]
         ]
         metadata["failures"] = markdown_table(("task", "data id", "cause", "what to do next"), rows)
-    return metadata
+    return metadata | {
+        "quanta": markdown_table(("step", "task", "succeeded", "failed", "blocked", "skipped"), counts),
+        "runs": dg.MetadataValue.json(runs_of(report)),
+    }

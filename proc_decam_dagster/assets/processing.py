@@ -1,11 +1,12 @@
 """Materialising a processing chain: configuration from the UI, a run of its steps, and what is reported."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 from pydantic import Field
 
-from proc_decam_dagster.assets.presentation import data_version, report_metadata
+from proc_decam_dagster.assets.presentation import data_version, measured, report_metadata
 from proc_decam_dagster.resources import Execution
 
 if TYPE_CHECKING:
@@ -19,21 +20,23 @@ POOL = "processing"
 class Processing(dg.Config):
     """How a chain is processed."""
 
-    where: str = Field(default="", description="Butler expression that narrows the data, such as `detector IN (1..4)`")
+    where: str = Field(
+        default="", description="Butler expression that narrows the data, such as `detector IN (1..4)`; all if empty"
+    )
     steps: str = Field(default="", description="Steps to run, such as `1,2a`; all if empty")
     tolerated_failures: float = Field(
-        default=0.0, ge=0, le=1, description="Fraction of quanta that may fail before the asset fails"
+        default=0.0, ge=0, le=1, description="Fraction of quanta, 0 to 1, that may fail before the asset fails"
     )
-    retry_failed: bool = Field(default=False, description="Run again what failed for good before")
+    retry_failed: bool = Field(default=False, description="Whether to run again what failed for good before")
 
 
 class Differencing(Processing):
     """How difference images are made."""
 
-    science: str = Field(
-        default="clean", pattern="^(clean|injected|both)$",
-        description="Science images: `clean`, `injected` with fakes, or `both`",
-    )  # fmt: skip
+    # A Literal: the launchpad offers the values and refuses others.
+    science: Literal["clean", "injected", "both"] = Field(
+        default="clean", description="Science images: `clean`, `injected` with fakes, or `both`, one after the other"
+    )
 
 
 def step_log(context: dg.AssetExecutionContext):
@@ -59,16 +62,14 @@ def run_chain(
         If more quanta failed or were blocked than are tolerated, or calibrations could not be certified;
         the failures are in its metadata.
     """
-    from proc_decam_dagster.errors import SurveyError
     from proc_decam_dagster.execution import run_pipeline
 
-    try:
-        report = run_pipeline(
-            repo, proc_type, **parts, steps=config.steps or None, where=config.where,
-            retry_failed=config.retry_failed, pool=execution.pool(), progress=step_log(context),
-        )  # fmt: skip
-    except SurveyError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+    pool = execution.pool()
+    context.log.info(f"{proc_type} {' '.join(parts.values())}: building the first graph, for {pool.jobs} workers")
+    report = run_pipeline(
+        repo, proc_type, **parts, steps=config.steps or None, where=config.where,
+        retry_failed=config.retry_failed, pool=pool, progress=step_log(context),
+    )  # fmt: skip
     judge(report, config)
     return report
 
@@ -87,6 +88,13 @@ def judge(report: "PipelineReport", config: Processing) -> None:
         raise dg.Failure(f"calibrations were not certified: {report.certified}", metadata=report_metadata(report))
 
 
-def result(report: "PipelineReport", **metadata: Any) -> dg.MaterializeResult:
-    """Return what a processed chain reports to Dagster."""
-    return dg.MaterializeResult(metadata=report_metadata(report) | metadata, data_version=data_version(report))
+def result(
+    repo: "Repository", report: "PipelineReport", more: Mapping[str, Any] | None = None, **figures: Any
+) -> dg.MaterializeResult:
+    """Return what a processed chain reports to Dagster: first what people look at, then how it was made."""
+    from proc_decam_dagster.repository.chains import runs_of
+
+    return dg.MaterializeResult(
+        metadata=measured(figures) | report_metadata(report) | dict(more or {}),
+        data_version=data_version([report.chain, *runs_of(repo.butler(), report.chain)]),
+    )

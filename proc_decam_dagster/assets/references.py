@@ -1,25 +1,30 @@
 """What the reductions refer to: curated calibrations, skymap, defects, reference catalogues, fakes."""
 
+import hashlib
+from pathlib import Path
+
 import dagster as dg
 from pydantic import Field
 
+from proc_decam_dagster.assets.asset import survey_asset
 from proc_decam_dagster.assets.lineage import dependency
-from proc_decam_dagster.assets.presentation import markdown_table
+from proc_decam_dagster.assets.presentation import data_version, markdown_table
 from proc_decam_dagster.resources import ArchiveClient, ButlerRepository, Survey
 
 GROUP = "references"
 
 
-@dg.asset(group_name=GROUP, kinds={"butler"})
+@survey_asset(group_name=GROUP, kinds={"butler"})
 def curated_calibs(repository: ButlerRepository) -> dg.MaterializeResult:
     """The Butler repository with its instrument and curated calibrations (`DECam/calib`)."""
     repo = repository.ensure()
     return dg.MaterializeResult(
-        metadata={"repository": dg.MetadataValue.path(str(repo.root)), "engine": repo.engine.name}
+        metadata={"repository": dg.MetadataValue.path(str(repo.root)), "engine": repo.engine.name},
+        data_version=data_version([repo.engine.name]),
     )
 
 
-@dg.asset(group_name=GROUP, kinds={"butler"}, deps=[dependency("exposures", "skymap")])
+@survey_asset(group_name=GROUP, kinds={"butler"}, deps=[dependency("exposures", "skymap")])
 def skymap(survey: Survey, repository: ButlerRepository) -> dg.MaterializeResult:
     """A discrete skymap that fits the survey's footprint; once there, a skymap never changes."""
     from proc_decam_dagster.repository import add_discrete_skymap, exposures_outside_skymap
@@ -34,17 +39,18 @@ def skymap(survey: Survey, repository: ButlerRepository) -> dg.MaterializeResult
             "skymap": name,
             "exposures_outside": len(outside),
             "outside": markdown_table(("exposure",), [(e,) for e in outside[:50]]),
-        }
+        },
+        data_version=data_version([name]),
     )
 
 
 class Masks(dg.Config):
     """Which bad-pixel masks are taken."""
 
-    detectors: list[int] = Field(default=[], description="Only these CCDs; all 62 if empty")
+    detectors: list[int] = Field(default=[], description="Only these CCDs, such as `[25, 31]`; all 62 if empty")
 
 
-@dg.asset(group_name=GROUP, kinds={"fits"})
+@survey_asset(group_name=GROUP, kinds={"fits"})
 def defects(
     config: Masks, survey: Survey, archive: ArchiveClient, repository: ButlerRepository
 ) -> dg.MaterializeResult:
@@ -54,10 +60,10 @@ def defects(
 
     fetch_masks(survey.masks, base_url=archive.mask_url or None)
     report = ingest_defects(repository.ensure(), survey.masks, detectors=config.detectors or None)
-    return dg.MaterializeResult(metadata=report.as_dict())
+    return dg.MaterializeResult(metadata=report.as_dict(), data_version=data_version(report.as_dict().items()))
 
 
-@dg.asset(group_name=GROUP, kinds={"fits"}, deps=[dependency("exposures", "refcats")])
+@survey_asset(group_name=GROUP, kinds={"fits"}, deps=[dependency("exposures", "refcats")])
 def refcats(survey: Survey, archive: ArchiveClient, repository: ButlerRepository) -> dg.MaterializeResult:
     """Reference catalogues of the survey's footprint as htm7 shards (`refcats`)."""
     from proc_decam_dagster.archive import fetch_refcats
@@ -69,11 +75,12 @@ def refcats(survey: Survey, archive: ArchiveClient, repository: ButlerRepository
     ingest_refcats(repository.ensure(), shards)
     counts = [(name, len(paths)) for name, paths in shards.items()]
     return dg.MaterializeResult(
-        metadata={"shards": sum(c for _, c in counts), "catalogues": markdown_table(("catalogue", "shards"), counts)}
+        metadata={"shards": sum(c for _, c in counts), "catalogues": markdown_table(("catalogue", "shards"), counts)},
+        data_version=data_version(sorted(str(path) for paths in shards.values() for path in paths)),
     )
 
 
-@dg.asset(group_name=GROUP, kinds={"table"})
+@survey_asset(group_name=GROUP, kinds={"table"})
 def fakes(survey: Survey, repository: ButlerRepository) -> dg.MaterializeResult:
     """Synthetic sources to inject, by EXPNUM; none where the survey names no table."""
     from proc_decam_dagster.repository import ingest_fakes
@@ -82,7 +89,8 @@ def fakes(survey: Survey, repository: ButlerRepository) -> dg.MaterializeResult:
         return dg.MaterializeResult(metadata={"fakes": 0, "note": "no table of fakes is configured (PROC_DECAM_FAKES)"})
     counts = ingest_fakes(repository.ensure(), survey.fakes)
     return dg.MaterializeResult(
-        metadata={"fakes": sum(counts.values()), "by_band": markdown_table(("band", "fakes"), counts.items())}
+        metadata={"fakes": sum(counts.values()), "by_band": markdown_table(("band", "fakes"), counts.items())},
+        data_version=data_version([hashlib.sha256(Path(survey.fakes).read_bytes()).hexdigest()]),
     )
 
 

@@ -2,15 +2,16 @@
 
 import dagster as dg
 
+from proc_decam_dagster.assets.asset import survey_asset
 from proc_decam_dagster.assets.lineage import PARTITIONS, dependencies
 from proc_decam_dagster.assets.presentation import picture
 from proc_decam_dagster.assets.processing import POOL, Processing, result, run_chain
 from proc_decam_dagster.resources import ButlerRepository, Execution
 
 
-@dg.asset(
+@survey_asset(
     group_name="science", kinds={"lsst", "fits"}, partitions_def=PARTITIONS["calexps"],
-    deps=dependencies("drp"), pool=POOL,
+    deps=dependencies("drp"), pool=POOL, tags={"decam/proc_type": "drp"},
 )  # fmt: skip
 def calexps(
     context: dg.AssetExecutionContext, config: Processing, repository: ButlerRepository, execution: Execution
@@ -21,6 +22,7 @@ def calexps(
     repo, night = repository.open(), context.partition_key
     report = run_chain(context, repo, execution, "drp", config, subset=night)
     return result(
+        repo,
         report,
         picture=picture(visit_picture(repo, night), f"calexps {night}"),
         **visit_figures(repo, night),

@@ -2,46 +2,54 @@
 
 import dagster as dg
 
+from proc_decam_dagster.assets.asset import survey_asset
 from proc_decam_dagster.assets.lineage import PARTITIONS, dependency
-from proc_decam_dagster.assets.presentation import markdown_table
+from proc_decam_dagster.assets.presentation import data_version, markdown_table, picture
 from proc_decam_dagster.partitions import add_nights
 from proc_decam_dagster.resources import ArchiveClient, ButlerRepository, Execution, Survey
 
 GROUP = "survey"
+SHOWN_CHANGES = 100
 
 
-@dg.asset(group_name=GROUP, kinds={"noirlab"})
+@survey_asset(group_name=GROUP, kinds={"noirlab"})
 def exposures(context: dg.AssetExecutionContext, survey: Survey, archive: ArchiveClient) -> dg.MaterializeResult:
     """Exposures of the survey's proposals in the NOIRLab archive, with the zeros and dome flats of their nights.
 
-    Writes `exposures.ecsv` and `missing_data.ecsv` into the data folder and registers the nights as partitions.
+    Brings `exposures.ecsv`, `missing_data.ecsv` and `exposures_nights.ecsv` in the data folder up to date, names what
+    changed since the last time (`exposures_changes.ecsv`), and registers the nights as partitions.
     """
-    from proc_decam_dagster.archive import query_exposures
+    from proc_decam_dagster.archive import update_exposures
+    from proc_decam_dagster.report import sky_map
+    from proc_decam_dagster.report.sky import SKY_NAME
     from proc_decam_dagster.survey import exposures as table_io
 
-    table, missing = query_exposures(archive.open(), survey.proposal_ids)
-    table_io.write_exposures(table, survey.exposures_file)
-    table_io.write_exposures(missing, survey.folder / table_io.MISSING_NAME)
+    update = update_exposures(archive.open(), survey.folder, survey.proposal_ids)
+    table, missing, summary = update.table, update.missing, update.nights
+    sky = sky_map(table, survey.proposals)
+    (survey.folder / SKY_NAME).write_bytes(sky)
     nights = table_io.nights_of(table)
     new = add_nights(context.instance, nights)
-    rows = [
-        (night, *(len(table_io.rows_of_obs_type(part, kind)) for kind in ("zero", "dome flat", "object")))
-        for night in nights
-        for part in [table_io.rows_of_nights(table, [night])]
-    ]
+    columns = ("night", "zeros", "dome_flats", "science", "science_seconds", "expected_gb", "lacks")
     return dg.MaterializeResult(
         metadata={
             "exposures": len(table),
             "nights": len(nights),
             "new_nights": ", ".join(new) or "none",
+            "changes": update.summary or "none",
+            "expected_gb": round(float(sum(summary["expected_gb"])), 3),
             "nights_lacking_calibrations": len(missing),
+            "sky": picture(sky, "science exposures by band"),
+            "by_night": markdown_table([c.replace("_", " ") for c in columns], summary[list(columns)]),
+            "changed": markdown_table(("change",), [(c,) for c in update.changes[:SHOWN_CHANGES]]),
+            "missing": markdown_table(missing.colnames, missing.filled("") if missing.masked else missing),
             "file": dg.MetadataValue.path(str(survey.exposures_file)),
-            "by_night": markdown_table(("night", "zeros", "dome flats", "science"), rows),
-        }
+        },
+        data_version=data_version(sorted(table["md5sum"])),
     )
 
 
-@dg.asset(
+@survey_asset(
     group_name=GROUP, kinds={"noirlab", "fits"}, partitions_def=PARTITIONS["raws"], pool="archive",
     deps=[dependency("exposures", "raws")],
 )  # fmt: skip
@@ -80,16 +88,18 @@ def raws(
         )
     there = set(table["obs_type"])
     tagged = {name: tag_raws(repo, night, name) for name, row in PROC_TYPES.items() if row.obs_type in there}
-    visits = define_visits(repo, night) if "drp" in tagged else 0
+    new_visits = define_visits(repo, night) if "drp" in tagged else 0
     return dg.MaterializeResult(
         metadata={
             "files": len(table),
             "ingested": ingested.ingested,
             "already_there": ingested.existing,
-            "visits": visits,
-            "gigabytes": sum(f.stat().st_size for f in fetched.paths) / 1e9,
+            "visits": len(table_io.rows_of_obs_type(table, "object")),
+            "new_visits": new_visits,
+            "gigabytes": round(sum(f.stat().st_size for f in fetched.paths) / 1e9, 3),
             "raws_by_proc_type": markdown_table(("proc type", "raws"), tagged.items()),
-        }
+        },
+        data_version=data_version(sorted(table["md5sum"])),
     )
 
 

@@ -2,12 +2,13 @@
 
 import dagster as dg
 
+from proc_decam_dagster.assets.asset import survey_asset
 from proc_decam_dagster.assets.lineage import PARTITIONS, dependencies, dependency
-from proc_decam_dagster.assets.presentation import markdown_table, picture
+from proc_decam_dagster.assets.presentation import data_version, markdown_table, picture
 from proc_decam_dagster.assets.processing import POOL, Processing, result, run_chain
 from proc_decam_dagster.partitions import COADD_SUBSET, NIGHT
 from proc_decam_dagster.resources import ButlerRepository, Execution
-from proc_decam_dagster.survey.proc_types import TEMPLATE_TYPES
+from proc_decam_dagster.survey.proc_types import PROC_TYPES, TEMPLATE_TYPES
 
 
 def group(template_type: str) -> str:
@@ -16,17 +17,18 @@ def group(template_type: str) -> str:
 
 
 def _coadd_inputs(template_type: str) -> dg.AssetsDefinition:
-    @dg.asset(
+    @survey_asset(
         name="coadd_inputs", key_prefix=template_type, group_name=group(template_type), kinds={"butler"},
         partitions_def=PARTITIONS["coadd_inputs"],
-        deps=[dependency("calexps", "coadd_inputs")], pool=POOL,
+        deps=[dependency("calexps", "coadd_inputs")], pool=POOL, tags={"decam/template_type": template_type},
         description=f"A night's warps and tables tagged into `{{coadd_subset}}/{template_type}/coadd/inputs`.",
     )  # fmt: skip
     def coadd_inputs(context: dg.AssetExecutionContext, repository: ButlerRepository) -> dg.MaterializeResult:
         from proc_decam_dagster.repository import associate_coadd_inputs, coadd_nights
+        from proc_decam_dagster.repository.chains import runs_of
 
         key = context.partition_key.keys_by_dimension
-        repo, subset = repository.open(), key[COADD_SUBSET]
+        repo, subset, drp = repository.open(), key[COADD_SUBSET], PROC_TYPES["drp"]
         # The TAGGED collection is the truth: it is rebuilt from all the nights that belong, this one among them.
         counts = associate_coadd_inputs(repo, [key[NIGHT]], subset, template_type, add=True)
         nights = coadd_nights(repo, subset, template_type)
@@ -35,16 +37,18 @@ def _coadd_inputs(template_type: str) -> dg.AssetsDefinition:
                 "nights": ", ".join(nights),
                 "datasets": sum(counts.values()),
                 "by_dataset_type": markdown_table(("dataset type", "datasets"), counts.items()),
-            }
+            },
+            data_version=data_version(run for n in nights for run in runs_of(repo.butler(), drp.chain(n))),
         )
 
     return coadd_inputs
 
 
 def _coadds(template_type: str) -> dg.AssetsDefinition:
-    @dg.asset(
+    @survey_asset(
         name="coadds", key_prefix=template_type, group_name=group(template_type), kinds={"lsst", "fits"},
         partitions_def=PARTITIONS["coadds"], deps=dependencies("coadd", template_type), pool=POOL,
+        tags={"decam/proc_type": "coadd", "decam/template_type": template_type},
         description=f"Coadds of a subset by `{template_type}` (`{{coadd_subset}}/{template_type}/coadd`).",
     )  # fmt: skip
     def coadds(
@@ -56,6 +60,7 @@ def _coadds(template_type: str) -> dg.AssetsDefinition:
         parts = {"coadd_subset": subset, "template_type": template_type}
         report = run_chain(context, repo, execution, "coadd", config, **parts)
         return result(
+            repo,
             report,
             picture=picture(coadd_picture(repo, **parts), f"{template_type} coadds {subset}"),
             **coadd_figures(repo, **parts),

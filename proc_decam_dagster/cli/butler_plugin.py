@@ -1,7 +1,7 @@
 """Subcommands of ``butler`` for the embedded instrument: those that the reference types and PyPI's ``butler`` lacks.
 
-A plain ``butler create`` knows nothing of our storage classes; the first of these commands writes them into the
-repository's ``butler.yaml``, so that the sequence works as it is typed. Where obs_base is installed its own commands
+A plain ``butler create`` knows nothing of our storage classes; whatever of ours opens the repository first writes them
+into its ``butler.yaml``, so that the sequence works as it is typed. Where obs_base is installed its own commands
 have these names, and ours are not offered: the middleware refuses duplicates.
 """
 
@@ -27,19 +27,14 @@ def _stack_is_there() -> bool:
 
 
 def _open(repo: str):
-    """Open a repository, its configuration completed; a mistake of the user is one line."""
+    """Open a repository; a mistake of the user is one line."""
     from proc_decam_dagster.errors import SurveyError
     from proc_decam_dagster.repository import open_repository
-    from proc_decam_dagster.repository.create import complete_configuration
 
     try:
-        repository = open_repository(repo)
-        if complete_configuration(repository.root, repository.engine):
-            repository.close()
-            repository = open_repository(repo)
+        return open_repository(repo)
     except SurveyError as error:
         raise click.ClickException(str(error)) from None
-    return repository
 
 
 def _run(function, *args, **kwargs):

@@ -8,16 +8,13 @@ from typing import Any
 
 import click
 
+from proc_decam_dagster.cli.mistakes import FAILED, tell, told
 from proc_decam_dagster.errors import SurveyError
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 NO_SLURM = (
     "running on Slurm and other batch systems needs the execution back end BPS, which is not part of this version; "
     "leave the option out to run on this machine (J and -J say how many processes)"
-)
-NO_DB = (
-    "the repository's own Postgres database is not part of this version; repositories use SQLite, or any Postgres of "
-    "yours with `proc-decam create REPO --registry-db URI`"
 )
 
 
@@ -79,10 +76,11 @@ class SurveyCommand(click.Command):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            if ctx.meta.get("debug") or not _can_be_mended(error):
+            text = None if ctx.meta.get("debug") else told(error)
+            if text is None:
                 raise
-            click.echo(f"error: {' '.join(str(error).split())}", err=True)
-            ctx.exit(1)
+            tell(text)
+            ctx.exit(FAILED)
 
 
 def spread(args: Sequence[str], many: dict[str, Many]) -> list[str]:
@@ -166,11 +164,11 @@ def workers_option(what: str, default: int = 4) -> Callable:
 
 def cores() -> int | None:
     """Return the cores of one pipeline execution, from ``J`` in the environment; `None` if it is not set."""
-    text = os.environ.get("J", "")
+    text = os.environ.get("J", "").strip()
     if not text:
         return None
-    if not text.isdigit() or int(text) < 1:
-        raise click.UsageError(f"J={text} in the environment is no number of cores")
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise click.UsageError(f"J={text} in the environment is no number of cores, expected 1 or more")
     return int(text)
 
 
@@ -191,7 +189,11 @@ def select(table, selections: Sequence[str]):
         chosen.append(f"{column}{equals}{value}")
     table = select_rows(table, chosen)
     if not len(table):
-        raise SurveyError(f"no row satisfies {' and '.join(chosen) or 'the selection'}", "at least one")
+        if not chosen:
+            raise SurveyError(
+                "the exposure table is empty", "one row a file", "write it again with `proc-decam exposures`"
+            )
+        raise SurveyError(f"no row satisfies {' and '.join(chosen)}", "at least one", "correct --select")
     return table
 
 
@@ -204,25 +206,15 @@ def images_of(exposures_file: Path, image_dir: Path | None) -> Path:
     beside = exposures_file.absolute().parent / "images"
     if beside.is_dir():
         return beside
-    from proc_decam_dagster.archive import state_file_of
-    from proc_decam_dagster.archive.state import read_state
+    from proc_decam_dagster.archive import folders_of
 
-    state = state_file_of(exposures_file)
-    if state.is_file():
-        folders = {str(Path(p).parent) for p in read_state(state)["path"] if p}
-        if len(folders) == 1:
-            return Path(folders.pop())
+    folders = folders_of(exposures_file)
+    if len(folders) == 1:
+        return folders.pop()
     raise SurveyError(
         f"no raw files of {exposures_file} are known: there is no folder {beside}",
         fix=f"download them with `proc-decam download {exposures_file} --download-dir {beside}`, or add --image-dir",
     )
-
-
-def _can_be_mended(error: Exception) -> bool:
-    """Whether an error is the user's to mend: ours, the Butler's for its users, or the file system's."""
-    if isinstance(error, (SurveyError, PermissionError)):
-        return True
-    return any(kind.__name__ == "ButlerUserError" for kind in type(error).__mro__)
 
 
 class _Echo(logging.Handler):
@@ -243,6 +235,8 @@ def _set_level(ctx: click.Context, parameter: click.Parameter, value: str) -> No
     logging.getLogger("proc_decam_dagster").setLevel(level)
     for noisy in ("urllib3", "matplotlib", "asyncio", "h5py"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It logs the error that it raises, which we tell.
+    logging.getLogger("lsst.daf.butler.direct_butler").setLevel(level if level == logging.DEBUG else logging.CRITICAL)
 
 
 def _set_debug(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:

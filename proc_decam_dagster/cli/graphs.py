@@ -113,10 +113,13 @@ def qgraph(
     repository = open_repository(repo)
     path = pipeline_path(repository, pipeline, pipeline_dir)
     tasks, butler = load_pipeline(path), repository.butler()
-    if chain not in butler.collections.query("*", flatten_chains=False):
-        raise SurveyError(
-            f"collection {chain} does not exist in {repository.root}", fix="`proc-decam collection` makes chains"
-        )
+    known = butler.collections.query("*", flatten_chains=False)
+    for collection in filter(None, (chain, skip_existing_in)):
+        if collection not in known:
+            raise SurveyError(
+                f"collection {collection} does not exist in {repository.root}", "an existing one",
+                "`proc-decam collection` makes chains",
+            )  # fmt: skip
     failed = set()
     if skip_failures:
         ledger, labels = Ledger.of(repository), list(tasks.task_labels)
@@ -169,4 +172,6 @@ def fail_unless(reports, what: str) -> None:
     bad = [r for r in reports if not r.ok]
     if bad:
         counts = ", ".join(f"{r.step}: {r.failed} failed, {r.blocked} blocked" for r in bad)
-        raise SurveyError(f"{what} is not complete ({counts})", "every quantum to succeed", "see the failures above")
+        raise SurveyError(
+            f"{what} is not complete ({counts})", "every quantum to succeed", "each failure above says what to do"
+        )

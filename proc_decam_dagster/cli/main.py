@@ -1,20 +1,23 @@
 """The `proc-decam` command: which module each of its commands lives in, imported when it is asked for."""
 
 from importlib import import_module
+from typing import Any
 
 import click
 
 from proc_decam_dagster import __version__
+from proc_decam_dagster.cli.mistakes import one_line
 
 COMMANDS = {
     # A survey's data
     "exposures": ("data", "Search the archive for a survey's exposures and their calibrations."),
-    "download": ("data", "Download and verify the files of an exposure table."),
+    "download": ("downloads", "Download and verify the files of an exposure table."),
+    "adopt": ("downloads", "Verify files that came by other means, and enter them."),
     "nights": ("data", "List the nights of an exposure table or repository."),
     # A repository
     "create": ("repository", "Create a repository with its instrument, calibrations and skymap."),
     "skymap": ("repository", "Add a skymap that fits the survey's footprint."),
-    "db": ("repository", "Create, start or stop a repository's Postgres database."),
+    "db": ("database", "Create, start, stop, back up, … a repository's Postgres database."),
     # What a survey is reduced with
     "defects": ("references", "Ingest bad-pixel masks as defects."),
     "refcats": ("references", "Fetch and ingest the footprint's reference catalogues."),
@@ -42,6 +45,11 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; wrong use and Ctrl-C end it with one line."""
+        with one_line(ctx):
+            return super().invoke(ctx)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:

@@ -84,7 +84,11 @@ def pipeline(
     for report in reports:
         show.pipeline(report)
     if not all(r.ok for r in reports):
-        raise SurveyError(f"{chain} is not complete", "every quantum to succeed, and what is made to be certified")
+        raise SurveyError(
+            f"{chain} is not complete ({_why(reports)})",
+            "every quantum to succeed, and what is made to be certified",
+            "each failure above says what to do",
+        )
 
 
 @command(
@@ -155,9 +159,14 @@ def night(
             for r in reports
         ],
     )
-    bad = [f"{r.night} {r.proc_type}" for r in reports if not r.ok]
+    bad = [r for r in reports if not r.ok]
     if bad:
-        raise SurveyError(f"{len(bad)} of {len(reports)} did not succeed ({', '.join(bad[:10])})", fix="see above")
+        names = ", ".join(f"{r.night} {r.proc_type}" for r in bad[:10])
+        why = bad[0].error or _why([bad[0].pipeline])
+        raise SurveyError(
+            f"{len(bad)} of {len(reports)} did not succeed ({names}); the first: {why}",
+            fix="what failed is told above, with what to do; then run the same command again",
+        )
 
 
 @command(
@@ -203,7 +212,10 @@ def coadd(
         )  # fmt: skip
     show.pipeline(report)
     if not report.ok:
-        raise SurveyError(f"{chain} is not complete", "every quantum to succeed", "see above")
+        raise SurveyError(
+            f"{chain} is not complete ({_why([report])})", "every quantum to succeed",
+            "each failure above says what to do",
+        )  # fmt: skip
 
 
 def _table_and_images(file: Path, image_dir: Path | None, rows):
@@ -242,6 +254,14 @@ def _tell(report) -> None:
         show.pipeline(report.pipeline)
     if report.error:
         click.echo(f"  error: {report.error}")
+
+
+def _why(reports) -> str:
+    """Return in a few words what kept pipelines from being complete."""
+    steps = [step for report in reports for step in report.steps if not step.ok]
+    counts = [f"{s.step}: {s.failed} failed, {s.blocked} blocked" for s in steps]
+    stopped = [report.stopped for report in reports if report.stopped and not steps]
+    return "; ".join(counts + stopped) or "some calibrations were not certified"
 
 
 def _outcome(report) -> str:

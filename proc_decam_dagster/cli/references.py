@@ -20,25 +20,27 @@ CATALOGUES = ("ps1", "gaia_dr3", "gaia_dr2")
 @click.option("--detectors", cls=Many, split=True, accepts=str.isdigit, metavar="N …", help="Only these.")
 @click.option(
     "--bpm-url", envvar="PROC_DECAM_BPM_URL", default="",
-    help="Site that masks are fetched from if BPM_PATH has none.  [default: the survey team's]",
+    help="Site that masks are fetched from which BPM_PATH lacks.  [default: the survey team's]",
 )  # fmt: skip
 def defects(
     repo, bpm_path, calib_collection, run_prefix, bad_dataset, suspect_dataset, detectors, bpm_url
 ) -> None:  # fmt: skip
     """Ingest bad-pixel masks as defects, certified from 1970 to 2100.
 
-    BPM_PATH holds the masks of the Community Pipeline (cp/) and of DES (des/); if it has neither, they are fetched.
+    BPM_PATH holds the masks of the Community Pipeline (cp/) and of DES (des/); those that it lacks are fetched.
     """
     from proc_decam_dagster.archive import fetch_masks
-    from proc_decam_dagster.archive.masks import FAMILIES
     from proc_decam_dagster.repository import ingest_defects, open_repository
+    from proc_decam_dagster.repository.defects import missing_masks
 
     repository = open_repository(repo)
-    if not any((bpm_path / family).is_dir() for family in FAMILIES):
+    wanted = [int(d) for d in detectors] or None
+    if missing := missing_masks(bpm_path, wanted):
+        click.echo(f"{bpm_path} lacks {len(missing)} masks, which are fetched now", err=True)
         with show.Progress("masks") as progress:
             fetch_masks(bpm_path, bpm_url or None, progress=progress.files)
     report = ingest_defects(
-        repository, bpm_path, detectors=[int(d) for d in detectors] or None, calib_collection=calib_collection,
+        repository, bpm_path, detectors=wanted, calib_collection=calib_collection,
         run_prefix=run_prefix, bad_dataset=bad_dataset, suspect_dataset=suspect_dataset,
     )  # fmt: skip
     show.table(

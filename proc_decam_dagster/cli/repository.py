@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from proc_decam_dagster.cli.common import NO_DB, command, repo_argument
+from proc_decam_dagster.cli.common import command, repo_argument
 
 
 @command(
@@ -55,13 +55,3 @@ def skymap(repo, exposures_file, name) -> None:
 
     repository = open_repository(repo)
     click.echo(f"{repository.root}: skymap {add_discrete_skymap(repository, table, name)}")
-
-
-@command("db", example="proc-decam db create ./repo")
-@click.argument("action", type=click.Choice(["create", "start", "stop"]))
-@repo_argument
-@click.option("--port", type=int, default=55432, show_default=True, help="Port.")
-@click.option("--db-name", default="proc_decam_registry", show_default=True, help="Name of the database.")
-def db(action, repo, port, db_name) -> None:
-    """Create, start or stop a repository's own Postgres database. Not in this version."""
-    raise click.UsageError(f"db {action}: {NO_DB}")

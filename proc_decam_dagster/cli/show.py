@@ -133,3 +133,44 @@ def ingested(report: Any) -> None:
         click.echo(f"  failed: {path}: {reason}")
     if len(report.failed) > SHOWN_FAILURES:
         click.echo(f"  … and {len(report.failed) - SHOWN_FAILURES} more")
+
+
+def survey_update(update: Any) -> None:
+    """Print what a search found: the nights, what they lack, and every change since the one before."""
+    kinds = ("science", "dome_flats", "zeros")
+    rows = []
+    for row in update.nights:
+        counts = [_by_band(row, "flats_"), _by_band(row, "science_")]
+        hours = row["science_seconds"] / 3600
+        rows.append((str(row["night"]), int(row["zeros"]), *counts, f"{hours:.2f}", f"{row['expected_gb']:.1f}",
+                     str(row["lacks"]) or "-"))  # fmt: skip
+    table(("night", "zeros", "dome flats", "science", "hours", "GB", "lacks"), rows)
+    # New rows are what is expected, and counted; of the others each is named.
+    named = [c for c in update.changes if c.change != "new"]
+    for change in named[:SHOWN_FAILURES]:
+        click.echo(str(change))
+    if len(named) > SHOWN_FAILURES:
+        click.echo(f"… and {len(named) - SHOWN_FAILURES} more")
+    if update.changes:
+        click.echo(f"since the last search: {update.summary}; all changes are in {update.changes_file}")
+    if update.counts["vanished"]:
+        click.echo("vanished rows stay in the table: the archive may have withdrawn them only for the moment")
+    total, unknown = sum(update.nights["expected_gb"]), sum(update.nights["files_of_unknown_size"])
+    frames = sum(int(sum(update.nights[kind])) for kind in kinds)
+    size = f"{total:.1f} GB" + (f" if the {unknown} files of unknown size are typical ones" if unknown else "")
+    kept = len(update.table) - update.found
+    files = f"{len(update.table)} files of {len(update.nights)} nights"
+    told = f"wrote {files} to {update.file}" if update.written else f"{update.file} is as it was, {files}"
+    earlier = f", {kept} of them from earlier searches" if kept > 0 else ""
+    click.echo(f"{told} ({frames} raws, {size}{earlier})")
+    if len(update.missing):
+        helped = sum(bool(n) for n in update.missing["nearest_night"])
+        click.echo(
+            f"{len(update.missing)} calibrations are missing, {helped} of which a night nearby has: "
+            f"see {update.missing_file}"
+        )
+
+
+def _by_band(row: Any, prefix: str) -> str:
+    counts = {name.removeprefix(prefix): int(row[name]) for name in row.colnames if name.startswith(prefix)}
+    return " ".join(f"{band}:{n}" for band, n in counts.items() if n and band != "seconds") or "0"

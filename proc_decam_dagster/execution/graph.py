@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from lsst.daf.butler import MissingDatasetTypeError
 from lsst.pex.config import FieldValidationError
 from lsst.pipe.base import Pipeline
@@ -17,6 +18,7 @@ from lsst.utils.logging import getLogger
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.execution.attempts import QuantumName, data_id_key
 from proc_decam_dagster.execution.pipelines import split_fragment
+from proc_decam_dagster.repository.queries import told_where
 from proc_decam_dagster.survey import datasets
 
 if TYPE_CHECKING:
@@ -28,14 +30,14 @@ OPTIONAL_INPUTS = (datasets.FAKES,)
 """Inputs that a survey may lack: the tasks that need them are then left out, and nobody is told of a failure."""
 
 MADE_BY = {
-    datasets.RAW: "night REPO EXPOSURES",
-    datasets.BIAS: "night REPO NIGHT --proc-type bias",
-    datasets.FLAT: "night REPO NIGHT --proc-type flat",
-    datasets.DEFECTS: "defects REPO BPM_PATH",
-    datasets.SUSPECT_MASK: "defects REPO BPM_PATH",
-    datasets.CROSSTALK: "create REPO",
-    datasets.SKYMAP: "skymap REPO EXPOSURES",
-} | dict.fromkeys(datasets.REFCATS.values(), "refcats REPO EXPOSURES")
+    datasets.RAW: "proc-decam night REPO EXPOSURES",
+    datasets.BIAS: "proc-decam night REPO NIGHT --proc-type bias",
+    datasets.FLAT: "proc-decam night REPO NIGHT --proc-type flat",
+    datasets.DEFECTS: "proc-decam defects REPO BPM_PATH",
+    datasets.SUSPECT_MASK: "proc-decam defects REPO BPM_PATH",
+    datasets.CROSSTALK: "butler write-curated-calibrations REPO DECam",
+    datasets.SKYMAP: "proc-decam skymap REPO EXPOSURES",
+} | dict.fromkeys(datasets.REFCATS.values(), "proc-decam refcats REPO EXPOSURES")
 """The command that makes what no step makes."""
 
 # The builder logs twenty lines where no data id is found; `explain_empty` says the same in one.
@@ -141,7 +143,13 @@ def load_pipeline(path: str, step: str = "", config: Mapping[str, Any] | None = 
     """
     file, fragment = split_fragment(path)
     step = step or fragment
-    whole = Pipeline.from_uri(file)
+    try:
+        whole = Pipeline.from_uri(file)
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise SurveyError(
+            f"pipeline {file} cannot be read ({reason})", "a pipeline in YAML", "mend the file"
+        ) from error
     if step and step not in whole.subsets and step not in whole.task_labels:
         raise SurveyError(f"pipeline {file} has no step {step}", f"one of {', '.join(sorted(whole.subsets))}")
     pipeline = Pipeline.from_uri(f"{file}#{step}") if step else whole
@@ -234,11 +242,12 @@ def build_graph(
         graph.resolve(butler.registry)
         dimensions = graph.get_all_dimensions(prerequisites=False).names
         query = constrained(where, dimensions, instrument=instrument, skymap=skymap)
-        builder = StepGraphBuilder(
-            graph, butler, where=query, input_collections=[chain], output_run=run,
-            skip_existing_in=list(skip_existing_in), failed=failed,
-        )  # fmt: skip
-        components = builder.finish(output=chain, metadata={"data_query": query})
+        with told_where(where):
+            builder = StepGraphBuilder(
+                graph, butler, where=query, input_collections=[chain], output_run=run,
+                skip_existing_in=list(skip_existing_in), failed=failed,
+            )  # fmt: skip
+            components = builder.finish(output=chain, metadata={"data_query": query})
     except (MissingDatasetTypeError, QuantumGraphBuilderError, FileNotFoundError) as error:
         raise explain_empty(butler, graph, chain, where, str(error)) from error
     if not builder.found:
@@ -298,7 +307,7 @@ def explain_empty(butler: "Butler", graph: "PipelineGraph", chain: str, where: s
     lacking = [name for name in inputs if name not in OPTIONAL_INPUTS and not has_any(butler, name, chain)]
     tasks = ", ".join(graph.tasks)
     if lacking:
-        commands = sorted({f"`proc-decam {MADE_BY[name]}`" for name in lacking if name in MADE_BY})
+        commands = sorted({f"`{MADE_BY[name]}`" for name in lacking if name in MADE_BY})
         return SurveyError(
             f"{tasks} cannot run: {chain} holds no {', '.join(lacking)}",
             "what comes before it",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
-from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.errors import SurveyError, disk_full
 from proc_decam_dagster.execution.night import run_night
 from proc_decam_dagster.execution.pool import PoolStopped, WorkerPool
 from proc_decam_dagster.execution.report import NightReport
@@ -65,8 +65,10 @@ def run_nights(
                 except SurveyError as error:
                     report = NightReport(night, proc_type, error=str(error))
                 except Exception as error:  # whatever it is, the other nights must not suffer from it
-                    log.exception("night %s %s", night, proc_type)
-                    report = NightReport(night, proc_type, error=f"{type(error).__name__}: {error}")
+                    full = disk_full(error)
+                    if full is None:
+                        log.exception("night %s %s", night, proc_type)
+                    report = NightReport(night, proc_type, error=str(full or f"{type(error).__name__}: {error}"))
                 reports.append(report)
                 if finished:
                     finished(report)

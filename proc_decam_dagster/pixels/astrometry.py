@@ -7,7 +7,7 @@ from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
 from proc_decam_dagster.pixels.failure import MeasurementFailure
-from proc_decam_dagster.pixels.psf_model import monomials
+from proc_decam_dagster.pixels.psf_model import FWHM_PER_SIGMA, monomials
 from proc_decam_dagster.pixels.reference import ReferenceStars
 from proc_decam_dagster.pixels.tangent import PlateModel, project
 
@@ -145,7 +145,7 @@ def solve(
     reference, errors = reference[inside], stars.position_error_mas[inside]
     offset = _pointing_error(plate, x, y, flux, reference, stars.flux[inside], search_arcsec, min_matched)
     plate.coefficients[:, 0] += offset / 3600
-    sigma = np.hypot(fwhm / 2.3548 / np.maximum(snr, 1) * pixel_arcsec * 1e3, floor_mas)
+    sigma = np.hypot(fwhm / FWHM_PER_SIGMA / np.maximum(snr, 1) * pixel_arcsec * 1e3, floor_mas)
     source, match, keep, residual, degree = _fit(plate, x, y, reference, errors, sigma, max_degree, min_matched)
     rms = float(np.sqrt(np.average((residual[keep] ** 2).mean(1), weights=1 / sigma[source[keep]] ** 2)))
     bright = keep & (snr[source] >= np.quantile(snr[source[keep]], 2 / 3))

@@ -3,6 +3,8 @@
 import numpy as np
 import sep
 
+from proc_decam_dagster.pixels.psf_model import FWHM_PER_SIGMA
+
 
 def windowed(
     image: np.ndarray, excluded: np.ndarray, x: np.ndarray, y: np.ndarray, fwhm: float, limit: float = 1.5
@@ -31,6 +33,6 @@ def windowed(
     x, y = np.asarray(x, float), np.asarray(y, float)
     if not len(x):
         return x.copy(), y.copy(), np.zeros(0, bool)
-    wx, wy, flag = sep.winpos(image, x, y, np.full(len(x), fwhm / 2.3548), mask=excluded)
+    wx, wy, flag = sep.winpos(image, x, y, np.full(len(x), fwhm / FWHM_PER_SIGMA), mask=excluded)
     failed = (flag != 0) | ~np.isfinite(wx) | ~np.isfinite(wy) | (np.hypot(wx - x, wy - y) > limit)
     return np.where(failed, x, wx), np.where(failed, y, wy), failed

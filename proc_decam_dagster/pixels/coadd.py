@@ -36,15 +36,29 @@ def sky_variance(image: MaskedImage) -> float:
     return float(np.median(variance[good])) if good.any() else float("inf")
 
 
-def psf_tolerances(psfs: list[PsfModel | None], shape: tuple[int, int]) -> np.ndarray:
+def psf_tolerances(
+    psfs: list[PsfModel | None], shape: tuple[int, int], positions: np.ndarray | None = None
+) -> np.ndarray:
     """Return how far each warp may differ from the median of all because its seeing is another.
 
+    Parameters
+    ----------
+    psfs : `list` [`PsfModel`], (n,)
+    shape : `tuple` [`int`, `int`]
+        Shape of the patch.
+    positions : `numpy.ndarray`, (n, 2), optional
+        Pixel x, y amid each warp, where its PSF is taken; by default the patch's middle.
+
+    Notes
+    -----
     For a star of flux F, warp k differs from the median by F·|P_k - P_median|, at most ``tolerance[k]`` times the
     maximum of the median within the neighbourhood. So star cores of a sharp epoch are not taken for outliers, and no
     more tolerance than that is given.
     """
-    ny, nx = shape
-    known = [psf.kernel(nx / 2, ny / 2) for psf in psfs if psf is not None]
+    if positions is None:
+        positions = np.full((len(psfs), 2), (shape[1] / 2, shape[0] / 2))
+    stamps = [None if psf is None else psf.kernel(*at) for psf, at in zip(psfs, positions)]
+    known = [stamp for stamp in stamps if stamp is not None]
     if len(known) < 2:
         return np.full(len(psfs), 0.3, np.float32)
     size = min(len(stamp) for stamp in known)
@@ -57,9 +71,8 @@ def psf_tolerances(psfs: list[PsfModel | None], shape: tuple[int, int]) -> np.nd
     strength = maximum_filter(median, NEIGHBOURHOOD)
     matters = strength > 3e-3 * strength.max()
     tolerances = [
-        0.3 if psf is None
-        else (np.abs(middle(psf.kernel(nx / 2, ny / 2)) - median)[matters] / strength[matters]).max()
-        for psf in psfs
+        0.3 if stamp is None else (np.abs(middle(stamp) - median)[matters] / strength[matters]).max()
+        for stamp in stamps
     ]  # fmt: skip
     # astrometric and sub-pixel differences, on top: a shift of 0.05 pixel changes a star's flank by 5 %
     return (1.3 * np.array(tolerances) + 0.08).astype(np.float32)
@@ -69,33 +82,38 @@ def coverage(image: MaskedImage) -> np.ndarray:
     """Return the fraction of the pixels with a value in each cell of an image, (CELLS, CELLS)."""
     known = (image.mask[::8, ::8] & NODATA) == 0
     rows = np.array_split(known, CELLS, axis=0)
-    return np.array([[cell.mean() if cell.size else 0.0 for cell in np.array_split(row, CELLS, axis=1)] for row in rows])
+    return np.array(
+        [[cell.mean() if cell.size else 0.0 for cell in np.array_split(row, CELLS, axis=1)] for row in rows]
+    )
 
 
-def psf_flux_ratios(psfs: list[PsfModel | None], weights: np.ndarray, combined: PsfModel) -> np.ndarray:
+def centres(covered: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return the pixel x, y amid each warp, (n, 2), from their coverages, (n, CELLS, CELLS)."""
+    cells = (np.arange(CELLS) + 0.5) / CELLS
+    total = np.maximum(covered.sum((1, 2)), 1e-30)
+    x, y = (covered.sum(1) @ cells) / total * shape[1], (covered.sum(2) @ cells) / total * shape[0]
+    return np.stack([x, y], 1)
+
+
+def psf_flux_ratios(psfs: list[PsfModel | None], positions: np.ndarray, combined: PsfModel) -> np.ndarray:
     """Return what a PSF flux with the coadd's PSF makes of a star of each warp alone, relative to its flux, (n,).
 
     Parameters
     ----------
-    psfs : `list` [`PsfModel`]
+    psfs : `list` [`PsfModel`], (n,)
         Of the warps.
-    weights : `numpy.ndarray`, (n, CELLS, CELLS)
-        Where each warp counts, and how much.
+    positions : `numpy.ndarray`, (n, 2)
+        Pixel x, y amid each warp.
     combined : `PsfModel`
         Of the coadd. Weighted with the warps' weights, the ratios have the mean 1.
     """
-    ny, nx = combined.shape
     ratios = np.ones(len(psfs), np.float32)
     middle = combined.size // 2
-    for k, (psf, weight) in enumerate(zip(psfs, weights)):
-        if psf is None or not weight.any():
-            continue
-        row, column = np.average(np.indices(weight.shape).reshape(2, -1), axis=1, weights=weight.ravel())
-        position = (column + 0.5) / CELLS * nx, (row + 0.5) / CELLS * ny
-        reach = psf.size // 2
-        inner = slice(middle - reach, middle + reach + 1)
-        model = combined.kernel(*position)
-        ratios[k] = (model[inner, inner] * psf.kernel(*position)).sum() / (model**2).sum()
+    for k, (psf, position) in enumerate(zip(psfs, positions)):
+        if psf is not None:
+            inner = slice(middle - psf.size // 2, middle + psf.size // 2 + 1)
+            model = combined.kernel(*position)
+            ratios[k] = (model[inner, inner] * psf.kernel(*position)).sum() / (model**2).sum()
     return ratios
 
 
@@ -152,12 +170,13 @@ def coadd(
         weights = (weights / weights.max()).astype(np.float32) if weights.max() > 0 else np.ones(len(stack), np.float32)
         psf_weights = weights if statistic in ("mean", "meanclip") else np.ones_like(weights)
         shares = psf_weights[:, None, None] * np.array(reach)
+        positions = centres(np.array(reach), shape)
         out = empty(shape, wcs)
         known = [k for k, psf in enumerate(psfs) if psf is not None and shares[k].any()]
         if known:
             out.psf = common_psf([psfs[k] for k in known], shares[known], shape)
-            ratios = psf_flux_ratios(psfs, shares, out.psf)
-        tolerances = psf_tolerances(psfs, shape)
+            ratios = psf_flux_ratios(psfs, positions, out.psf)
+        tolerances = psf_tolerances(psfs, shape, positions)
         n_image = np.zeros(shape, np.int16)
         rejected = used = 0
         for where, inner, block in stack.blocks(ROWS, _HALO if statistic == "meanclip" else 0):

@@ -6,6 +6,7 @@ import numpy as np
 import sep
 
 from proc_decam_dagster.pixels.failure import MeasurementFailure
+from proc_decam_dagster.pixels.psf_model import FWHM_PER_SIGMA
 
 sep.set_extract_pixstack(4_000_000)
 sep.set_sub_object_limit(4096)
@@ -29,7 +30,7 @@ class Detections:
 
 def matched_filter(fwhm: float) -> np.ndarray:
     """Return a Gaussian of a full width at half maximum in pixels, unit sum, odd size."""
-    sigma = fwhm / 2.3548
+    sigma = fwhm / FWHM_PER_SIGMA
     half = max(1, int(np.ceil(2 * sigma)))
     offset = np.arange(-half, half + 1)
     profile = np.exp(-(offset**2) / (2 * sigma**2))

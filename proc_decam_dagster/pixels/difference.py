@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, gaussian_filter
 from scipy.signal import fftconvolve
 
 from proc_decam_dagster.pixels.decorrelation import HALF as WHITENING_HALF
@@ -12,10 +12,10 @@ from proc_decam_dagster.pixels.decorrelation import kernel_transform, noise_gain
 from proc_decam_dagster.pixels.failure import MeasurementFailure
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.kernel_basis import KernelBasis
-from proc_decam_dagster.pixels.mask import EDGE, NODATA, SAT, SUSPECT, UNUSABLE
+from proc_decam_dagster.pixels.mask import EDGE, NODATA, SAT, SUSPECT, UNUSABLE, extent
 from proc_decam_dagster.pixels.matching import fit_kernel, select_stamps
 from proc_decam_dagster.pixels.photometry import psf_fluxes
-from proc_decam_dagster.pixels.psf_model import PsfModel
+from proc_decam_dagster.pixels.psf_model import FWHM_PER_SIGMA, PsfModel
 from proc_decam_dagster.pixels.psf_transform import fit_psf_model
 from proc_decam_dagster.pixels.tiles import Tiles, convolve
 
@@ -95,10 +95,13 @@ def unusable(image: MaskedImage) -> np.ndarray:
     return bad | ~np.isfinite(image.image) | ~np.isfinite(image.variance) | (image.variance <= 0)
 
 
-def choose_direction(science: PsfModel, template: PsfModel) -> str:
-    """Return which image is to be convolved, ``template`` or ``science``: the one with the sharper PSF."""
-    (ny, nx), (my, mx) = science.shape, template.shape
-    return "template" if science.fwhm(nx / 2, ny / 2) >= template.fwhm(mx / 2, my / 2) else "science"
+def choose_direction(science: PsfModel, template: PsfModel, at: tuple[float, float] | None = None) -> str:
+    """Return which image is to be convolved, ``template`` or ``science``: the one with the sharper PSF.
+
+    Compared at pixel x, y, by default at the middle.
+    """
+    at = at or (science.shape[1] / 2, science.shape[0] / 2)
+    return "template" if science.fwhm(*at) >= template.fwhm(*at) else "science"
 
 
 def subtract(
@@ -140,20 +143,23 @@ def subtract(
     science, template = calibrated(science), calibrated(template)
     if science.shape != template.shape:
         raise ValueError(f"science image {science.shape} and template {template.shape} differ in shape")
+    bad_science, bad_template = unusable(science), unusable(template)
+    if (bad_science | bad_template).mean() > 0.98:
+        raise MeasurementFailure("science image and template have no usable pixels in common")
+    # a template that reaches a part of the image says nothing of its PSF, nor of the kernel, elsewhere
+    box = extent(~(bad_science | bad_template))
+    middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     direction = settings.direction
     if direction == "auto":
-        direction = choose_direction(science.psf, template.psf)
+        direction = choose_direction(science.psf, template.psf, middle)
     sharp, broad = (template, science) if direction == "template" else (science, template)
-    bad_sharp, bad_broad = unusable(sharp), unusable(broad)
-    if (bad_sharp | bad_broad).mean() > 0.98:
-        raise MeasurementFailure("science image and template have no usable pixels in common")
+    bad_sharp, bad_broad = (bad_template, bad_science) if direction == "template" else (bad_science, bad_template)
     filled_sharp, filled_broad = _fill(sharp, bad_sharp, broad, bad_broad), _fill(broad, bad_broad, sharp, bad_sharp)
     shape_template, shape_science = resampled_power(settings.template_resamplings), resampled_power(0)
     shapes = (shape_template, shape_science) if direction == "template" else (shape_science, shape_template)
     noise = Noise(_sky_variance(sharp, bad_sharp), _sky_variance(broad, bad_broad), *shapes)
 
     ny, nx = science.shape
-    middle = nx / 2, ny / 2
     basis = KernelBasis.for_seeing(sharp.psf.fwhm(*middle), broad.psf.fwhm(*middle))
     variance = np.where(bad_sharp | bad_broad, 0, sharp.variance + broad.variance).astype(np.float32)
     suspect = ((science.mask | template.mask) & SUSPECT) != 0
@@ -185,7 +191,7 @@ def subtract(
     image, spread = _whiten(residual, kernel.kernel, basis.half, sharp, broad, noise)
     spread *= np.float32(unit**2)
     brightness = np.maximum(model if direction == "template" else filled_broad, 0) * np.float32(abs(unit))
-    spread += (np.float32(settings.bright_star_error) * brightness) ** 2
+    spread += np.float32(settings.bright_star_error**2) * _spread_out(brightness**2, broad.psf.fwhm(*middle))
 
     mask = science.mask | template.mask
     mask[spoilt & ((mask & UNUSABLE) == 0)] |= NODATA
@@ -196,7 +202,7 @@ def subtract(
     blank = ~spoilt & (brightness < 3 * np.sqrt(np.where(nodata, 0, spread)))
     noise_scale = blank_sky_scatter(image, spread, blank)
     spread *= np.float32(noise_scale**2)
-    psf = _difference_psf(science.psf, kernel.kernel, direction, noise)
+    psf = _difference_psf(science.psf, kernel.kernel, direction, noise, box)
     difference = MaskedImage(image, spread, mask, science.wcs, psf, 1.0)
     difference.metadata = science.metadata | {
         "direction": direction,
@@ -246,6 +252,15 @@ def _fill(image: MaskedImage, bad: np.ndarray, other: MaskedImage, bad_other: np
     return np.where(bad, np.where(bad_other, np.float32(0), other.image), image.image).astype(np.float32)
 
 
+def _spread_out(squares: np.ndarray, fwhm: float) -> np.ndarray:
+    """Return squared pixels smoothed by a Gaussian with half the PSF's second moments.
+
+    What PSF matching leaves of a star is rings of both signs, largest on the flanks and beyond: its square falls off
+    less steeply than the star's own.
+    """
+    return gaussian_filter(squares, fwhm / FWHM_PER_SIGMA / np.sqrt(2), truncate=3.0)
+
+
 def _sky_variance(image: MaskedImage, bad: np.ndarray) -> float:
     """Return the median variance of the usable pixels."""
     return float(np.median(image.variance[::5, ::5][~bad[::5, ::5]]))
@@ -273,12 +288,13 @@ def _whiten(
 
 
 def _difference_psf(
-    science: PsfModel, kernel: Callable[[float, float], np.ndarray], direction: str, noise: Noise
-) -> PsfModel:
-    """Return the PSF of a transient in the difference image."""
-    ny, nx = science.shape
+    science: PsfModel, kernel: Callable[[float, float], np.ndarray], direction: str, noise: Noise,
+    box: tuple[int, int, int, int],
+) -> PsfModel:  # fmt: skip
+    """Return the PSF of a transient in the difference image, from samples in the box (x0, y0, x1, y1)."""
     fractions = (np.arange(4) + 0.5) / 4
-    positions = np.array([(u * nx, v * ny) for v in fractions for u in fractions])
+    x, y = (low + fractions * (high - low) for low, high in zip(box[:2], box[2:]))
+    positions = np.array([(u, v) for v in y for u in x])
     stamps = []
     for x, y in positions:
         match = kernel(x, y)

@@ -53,7 +53,7 @@ def positions_on(exposure: MaskedImage, ra: np.ndarray, dec: np.ndarray) -> tupl
     near = np.flatnonzero(_separation(ra0, dec0, ra, dec) < reach)
     if not len(near):
         return near, np.zeros(0), np.zeros(0)
-    x, y = exposure.wcs.all_world2pix(ra[near], dec[near], 0)
+    x, y = exposure.wcs.all_world2pix(ra[near], dec[near], 0, quiet=True)
     half = exposure.psf.size // 2
     touches = (x > -half) & (y > -half) & (x < nx - 1 + half) & (y < ny - 1 + half)
     return near[touches], x[touches], y[touches]

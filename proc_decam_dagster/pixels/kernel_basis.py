@@ -4,9 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from proc_decam_dagster.pixels.psf_model import monomials
-
-FWHM_PER_SIGMA = 2.3548
+from proc_decam_dagster.pixels.psf_model import FWHM_PER_SIGMA, monomials
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """Mask planes: the one table of their bits and meanings."""
 
+import numpy as np
+
 PLANES = {
     "BAD": "known defect of the detector",
     "SAT": "saturated, or bled into",
@@ -25,3 +27,14 @@ UNUSABLE = BAD | SAT | CR | EDGE | NODATA
 def fraction(mask, bits: int) -> float:
     """Return the fraction of the pixels of an integer mask with any of ``bits`` set."""
     return float(((mask & bits) != 0).mean())
+
+
+def extent(good: np.ndarray) -> tuple[int, int, int, int]:
+    """Return the box (x0, y0, x1, y1), half-open, that holds the set pixels of a boolean image; all of it if none is.
+
+    What a PSF or kernel model says outside the pixels it was made of means nothing.
+    """
+    x, y = np.flatnonzero(good.any(0)), np.flatnonzero(good.any(1))
+    if not len(x):
+        return 0, 0, good.shape[1], good.shape[0]
+    return int(x[0]), int(y[0]), int(x[-1]) + 1, int(y[-1]) + 1

@@ -9,7 +9,7 @@ from proc_decam_dagster.pixels.centroids import windowed
 from proc_decam_dagster.pixels.detection import Detections, detect
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.photometry import aperture_fluxes, psf_fluxes
-from proc_decam_dagster.pixels.psf_model import PsfModel
+from proc_decam_dagster.pixels.psf_model import PsfModel, monomials
 
 FLAG_PLANES = {
     "flag_saturated": planes.SAT,
@@ -116,12 +116,14 @@ def clean(table: Table) -> np.ndarray:
     return ~bad
 
 
-def aperture_fraction(psf: PsfModel, x: float, y: float, radius: float) -> float:
-    """Return the fraction of a star's light within a circle, from its PSF."""
-    kernel = np.ascontiguousarray(psf.kernel(x, y))
-    half = float(psf.size // 2)
-    flux, _, _ = sep.sum_circle(kernel, [half], [half], min(radius, half), subpix=5)
-    return float(flux[0])
+def aperture_fraction(psf: PsfModel, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
+    """Return the fraction of a star's light within a circle (pixels) around each position, from the PSF there."""
+    half, (ny, nx) = float(psf.size // 2), psf.shape
+    terms = [
+        sep.sum_circle(np.ascontiguousarray(term, float), [half], [half], min(radius, half), subpix=5)[0][0]
+        for term in psf.coefficients
+    ]
+    return np.asarray(terms) @ monomials(np.asarray(x, float) / nx - 0.5, np.asarray(y, float) / ny - 0.5, psf.degree)
 
 
 def measure_fluxes(exposure: MaskedImage, table: Table, fwhm: float) -> None:
@@ -131,9 +133,8 @@ def measure_fluxes(exposure: MaskedImage, table: Table, fwhm: float) -> None:
     a star), ``snr, chi2, usable, extendedness`` (fraction of light outside the PSF), ``star``.
     """
     fitted = psf_fluxes(exposure, table["x"], table["y"])
-    middle = exposure.shape[1] / 2, exposure.shape[0] / 2
     radius = APERTURE_IN_FWHM * fwhm
-    fraction = aperture_fraction(exposure.psf, *middle, radius)
+    fraction = aperture_fraction(exposure.psf, table["x"], table["y"], radius)
     table["aperture_e"], table["aperture_e_err"], _ = aperture_fluxes(exposure, table["x"], table["y"], radius)
     table["psf_flux_e"], table["psf_flux_e_err"] = fitted.flux, fitted.flux_err
     table["chi2"], table["usable"] = fitted.chi2, fitted.usable

@@ -48,7 +48,8 @@ def detect_on_coadd(coadd: MaskedImage, threshold: float = 5.0) -> Table:
     """
     image = background_subtracted(coadd)
     ny, nx = image.shape
-    fwhm = image.psf.fwhm(nx / 2, ny / 2)
+    x0, y0, x1, y1 = planes.extent(np.isfinite(image.image))
+    fwhm = image.psf.fwhm((x0 + x1) / 2, (y0 + y1) / 2)
     table = detect_sources(image, fwhm, threshold)
     measure_fluxes(image, table, fwhm)
     for name in ("psf_flux", "ap_flux"):

@@ -10,6 +10,9 @@ from proc_decam_dagster.pixels.jit import jit
 AB_ZERO_POINT = 31.4
 """AB magnitude of 1 nJy (Oke & Gunn 1983)."""
 
+FWHM_PER_SIGMA = 2.3548
+"""Full width at half maximum of a Gaussian, in units of its standard deviation."""
+
 _PAD = 3
 """Spline coefficients kept beyond each edge of a stamp: the reach of a quintic B-spline."""
 
@@ -175,7 +178,7 @@ class PsfModel:
         """
         half = self.size // 2
         dy, dx = np.mgrid[-half : half + 1, -half : half + 1]
-        sigma = self.fwhm(x, y) / 2.355
+        sigma = self.fwhm(x, y) / FWHM_PER_SIGMA
         weighted = self.kernel(x, y) * np.exp(-(dx**2 + dy**2) / (2 * sigma**2))
         xx, yy, xy = (weighted * dx**2).sum(), (weighted * dy**2).sum(), (weighted * dx * dy).sum()
         return float((xx - yy) / (xx + yy)), float(2 * xy / (xx + yy))

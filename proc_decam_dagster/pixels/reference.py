@@ -22,11 +22,10 @@ REFERENCE_FLUX = {
     "VR": "r_flux", "N419": "g_flux", "N540": "g_flux", "N662": "r_flux", "N673": "r_flux",
     "N708": "i_flux", "N964": "z_flux",
 }  # fmt: skip
-"""Pan-STARRS1 flux column nearest to each DECam band: it has neither u nor VR nor DECam's narrow bands."""
+"""Pan-STARRS1 flux column nearest to each DECam band: it has neither u nor VR nor DECam's narrow bands.
 
-COLOUR_TERMS: dict[str, tuple[str, str, float, float]] = {}
-"""Per band ``(blue flux, red flux, slope, pivot)``: the DECam magnitude is the reference's plus
-``slope * (blue - red - pivot)``. Empty where none has been measured: stars of all colours then average out."""
+Magnitudes are taken over as they are, without a colour term: stars of all colours average out.
+"""
 
 
 @dataclass(frozen=True)

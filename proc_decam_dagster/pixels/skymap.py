@@ -9,14 +9,14 @@ import json
 import math
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from proc_decam_dagster.pixels.tract import Patch, Tract
 
-__all__ = ["DiscreteSkyMap", "Patch", "RingsSkyMap", "SkyMap", "Tract"]
+__all__ = ["DiscreteSkyMap", "Patch", "RingsSkyMap", "SkyMap", "Tract", "belongs_to"]
 
 
 class SkyMap:
@@ -100,8 +100,17 @@ class SkyMap:
 
         Where tracts overlap, the one to which the position belongs comes first.
         """
-        found = ((each, self.tract(each).patch_at(ra, dec)) for each in self._candidates(ra, dec))
-        return [(tract, patch) for tract, patch in found if patch is not None]
+        return list(self._holding(ra, dec))
+
+    def home(self, ra: float, dec: float) -> tuple[int, int] | None:
+        """Return (tract id, patch index) to which a position belongs, the same whoever asks; `None` off the map."""
+        return next(self._holding(float(ra), float(dec)), None)
+
+    def _holding(self, ra: float, dec: float) -> Iterator[tuple[int, int]]:
+        for each in self._candidates(ra, dec):
+            patch = self.tract(each).patch_at(ra, dec)
+            if patch is not None:
+                yield each, patch
 
     def overlapping(self, polygon) -> list[tuple[int, int]]:
         """Return (tract id, patch index) of every patch that a convex polygon touches.
@@ -230,3 +239,9 @@ class DiscreteSkyMap(SkyMap):
             return -(math.sin(d0) * math.sin(d) + math.cos(d0) * math.cos(d) * math.cos(a))
 
         return sorted(range(len(self)), key=distance)
+
+
+def belongs_to(skymap: SkyMap, tract: int, ra, dec) -> np.ndarray:
+    """Return which positions, (n,) degrees, belong to a tract: where tracts overlap, to one of them alone."""
+    homes = (skymap.home(a, d) for a, d in zip(ra, dec))
+    return np.array([home is not None and home[0] == tract for home in homes], bool)

@@ -6,6 +6,7 @@ import numpy as np
 from astropy.table import Table, vstack
 from scipy.spatial import cKDTree
 
+from proc_decam_dagster.pixels.association import chord, unit_vectors
 from proc_decam_dagster.pixels.measurement import clean
 
 MAG_PER_FRACTION = 2.5 / np.log(10)
@@ -15,16 +16,6 @@ def good_stars(sources: Table, min_snr: float = 15.0) -> Table:
     """Return the stars of a source table that are fit for comparison between visits."""
     chosen = clean(sources) & np.asarray(sources["star"], bool) & (np.asarray(sources["snr"]) > min_snr)
     return sources[chosen]
-
-
-def _plane(ra, dec) -> np.ndarray:
-    """Return positions on the unit sphere, (n, 3): distances there are chords, the same at every pole and meridian."""
-    ra, dec = np.deg2rad(ra), np.deg2rad(dec)
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], 1)
-
-
-def _chord(arcsec: float) -> float:
-    return 2 * np.sin(np.deg2rad(arcsec / 3600) / 2)
 
 
 def associate(
@@ -58,17 +49,17 @@ def associate(
     centres = np.zeros((0, 3))
     start = 0
     for table in tables:
-        points = _plane(table["ra"], table["dec"])
+        points = unit_vectors(table["ra"], table["dec"])
         nearest = np.full(len(points), -1)
         if len(centres):
-            distance, index = cKDTree(centres).query(points, distance_upper_bound=_chord(radius_arcsec))
+            distance, index = cKDTree(centres).query(points, distance_upper_bound=chord(radius_arcsec))
             nearest = np.where(np.isfinite(distance), index, -1)
         fresh = np.flatnonzero(nearest < 0)
         nearest[fresh] = len(centres) + np.arange(len(fresh))
         centres = np.concatenate([centres, points[fresh]])
         label[start : start + len(points)] = nearest
         start += len(points)
-    crowd = cKDTree(centres).query_ball_point(centres, _chord(isolation_arcsec), return_length=True)
+    crowd = cKDTree(centres).query_ball_point(centres, chord(isolation_arcsec), return_length=True)
     keep = crowd[label] == 1
     return _statistics(everything[keep], label[keep]) if keep.any() else _empty()
 
@@ -149,8 +140,8 @@ def match_visit(sources: Table, stars: Table, radius_arcsec: float = 1.0, reserv
         out = chosen[columns][:0]
         index = np.zeros(0, int)
     else:
-        distance, nearest = cKDTree(_plane(own["ra"], own["dec"])).query(
-            _plane(chosen["ra"], chosen["dec"]), distance_upper_bound=_chord(radius_arcsec)
+        distance, nearest = cKDTree(unit_vectors(own["ra"], own["dec"])).query(
+            unit_vectors(chosen["ra"], chosen["dec"]), distance_upper_bound=chord(radius_arcsec)
         )
         found = np.isfinite(distance)
         out, index = chosen[columns][found], nearest[found]

@@ -1,24 +1,32 @@
 """What a survey team looks at: completeness, figures over time, pictures. Reads products; changes nothing."""
 
-from proc_decam_dagster.report.figures import (
-    calibration_figures,
-    coadd_figures,
-    dia_sources,
-    difference_figures,
-    visit_figures,
-    visit_summary,
-)
-from proc_decam_dagster.report.pictures import calibration_picture, coadd_picture, difference_picture, visit_picture
-from proc_decam_dagster.report.queries import (
-    certified_detectors,
-    missing_calexps,
-    missing_differences,
-    raw_detectors,
-    registered_exposures,
-)
+from importlib import import_module
 
-__all__ = [
-    "calibration_figures", "calibration_picture", "certified_detectors", "coadd_figures", "coadd_picture",
-    "dia_sources", "difference_figures", "difference_picture", "missing_calexps", "missing_differences",
-    "raw_detectors", "registered_exposures", "visit_figures", "visit_picture", "visit_summary",
-]  # fmt: skip
+_HOMES = {
+    "calibration_figures": "figures",
+    "coadd_figures": "figures",
+    "dia_sources": "figures",
+    "difference_figures": "figures",
+    "visit_figures": "figures",
+    "visit_summary": "figures",
+    "calibration_picture": "pictures",
+    "coadd_picture": "pictures",
+    "difference_picture": "pictures",
+    "visit_picture": "pictures",
+    "certified_detectors": "queries",
+    "missing_calexps": "queries",
+    "missing_differences": "queries",
+    "raw_detectors": "queries",
+    "registered_exposures": "queries",
+    "coverage_map": "sky",
+    "sky_map": "sky",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    # Imported when used: a map of the sky needs no Butler.
+    try:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None

@@ -39,11 +39,11 @@ def visit_summary(repo: "Repository", night: str) -> Table:
 
 
 VISIT_FIGURES = {
-    "seeing_arcsec": "seeing_fwhm_arcsec",
+    "seeing_arcsec": "fwhm_arcsec",
     "zero_point": "zero_point",
     "astrometric_rms_mas": "astrometric_rms_mas",
-    "depth_5sigma": "depth_5sigma",
-    "sky_e": "sky",
+    "depth_5sigma": "depth_5sigma_mag",
+    "sky_e": "sky_e",
 }
 """Figure of a night → column of the visit summaries whose median it is."""
 

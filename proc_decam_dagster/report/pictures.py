@@ -96,6 +96,8 @@ def visit_picture(repo: "Repository", night: str) -> bytes:
 
 def coadd_picture(repo: "Repository", coadd_subset: str, template_type: str, patches: int = 4) -> bytes:
     """Return the deepest coadds of a subset beside the number of visits in each pixel."""
+    from matplotlib.ticker import MaxNLocator
+
     chain = PROC_TYPES["coadd"].chain("", coadd_subset, template_type)
     depth = {
         (r.dataId["tract"], r.dataId["patch"]): binned(read_plane(path_of(repo, r)), 8)
@@ -114,7 +116,7 @@ def coadd_picture(repo: "Repository", coadd_subset: str, template_type: str, pat
         axes[0, column].imshow(np.arcsinh((image - low) / (high - low) * 5), origin="lower", cmap="gray")
         axes[0, column].set_title(f"tract {key[0]} patch {key[1]}", fontsize=8)
         shown = axes[1, column].imshow(depth[key], origin="lower", cmap="viridis", vmin=0)
-        figure.colorbar(shown, ax=axes[1, column], label="visits", shrink=0.8)
+        figure.colorbar(shown, ax=axes[1, column], label="visits", shrink=0.8, ticks=MaxNLocator(integer=True))
     for a in axes.ravel():
         a.set_xticks([])
         a.set_yticks([])

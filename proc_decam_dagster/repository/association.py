@@ -9,6 +9,7 @@ from lsst.daf.butler import CollectionType
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository.engines import INSTRUMENT
 from proc_decam_dagster.repository.presence import has_collection, has_dataset_type
+from proc_decam_dagster.repository.queries import told_where
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.collections import chain_name, coadd_inputs_collection
@@ -41,6 +42,8 @@ def associate(
                 f"dataset type {name} does not exist", fix=f"`butler query-dataset-types {repo.root}` lists all"
             )
         refs += _query(butler, name, collections, where, repo.settings.skymap)
+    if not refs:  # a mistyped query makes no empty collection
+        return 0
     with repo.lock(collection, wait_seconds=60):
         _register_tagged(butler, collection)
         butler.registry.associate(collection, refs)
@@ -143,7 +146,8 @@ def _query(butler: Any, name: str, collections: Sequence[str], where: str, skyma
         terms.append(f"instrument='{INSTRUMENT}'")
     if skymap and "skymap" in dimensions and "skymap" not in where:
         terms.append(f"skymap='{skymap}'")
-    return butler.query_datasets(name, collections, where=" AND ".join(terms), limit=None, explain=False)
+    with told_where(where):
+        return butler.query_datasets(name, collections, where=" AND ".join(terms), limit=None, explain=False)
 
 
 def _query_all(butler: Any, name: str, collection: str) -> list[Any]:

@@ -48,11 +48,14 @@ def update_chain(
     with repo.lock(chain, wait_seconds=WAIT_SECONDS):
         butler = repo.butler(writeable=True)
         info = {i.name: i for i in butler.collections.query_info("*", flatten_chains=False)}
-        for collection in inputs:
-            if collection not in info:
-                _make_input(butler, repo, row, collection, subset, coadd_subset, template_type)
+        absent = [c for c in inputs if c not in info]
+        kinds = {c: _kind_of_empty(c, subset) for c in absent}
+        for collection in [c for c in absent if kinds[c] is None]:  # before anything is registered
+            raise _lacks_input(repo, row, collection, subset, coadd_subset, template_type)
         if chain in info and info[chain].type is not CollectionType.CHAINED:
             raise SurveyError(f"collection {chain} is a {info[chain].type.name}", "a CHAINED collection")
+        for collection in absent:
+            butler.collections.register(collection, kinds[collection])
         children = runs_of(butler, chain) + inputs
         if chain not in info:
             butler.collections.register(chain, CollectionType.CHAINED)
@@ -75,16 +78,17 @@ def runs_of(butler: Any, chain: str) -> list[str]:
     return sorted(runs, key=age, reverse=True)
 
 
-def _make_input(
-    butler: Any, repo: Repository, row: ProcType, collection: str, subset: str, coadd_subset: str, template_type: str
-) -> None:
-    """Register an input that may be empty; an error that names the command for one that may not."""
-    kind = _EMPTY_TYPES.get(collection)
-    if kind is None and collection in (names.calib_collection(subset, d) for d in ("bias", "flat")):
-        kind = CollectionType.CALIBRATION
-    if kind is not None:
-        butler.collections.register(collection, kind)
-        return
+def _kind_of_empty(collection: str, subset: str) -> CollectionType | None:
+    """Return as what an input that may be empty is registered; `None` for one that another command must make first."""
+    if collection in (names.calib_collection(subset, d) for d in ("bias", "flat")):
+        return CollectionType.CALIBRATION
+    return _EMPTY_TYPES.get(collection)
+
+
+def _lacks_input(
+    repo: Repository, row: ProcType, collection: str, subset: str, coadd_subset: str, template_type: str
+) -> SurveyError:
+    """Return the error that names the command which makes an input."""
     options = f"--coadd-subset {coadd_subset} --template-type {template_type}"
     made_by = {
         names.raw_collection(subset, row.name): f"proc-decam raw {repo.root} {row.name} {subset}",
@@ -92,7 +96,7 @@ def _make_input(
         names.coadd_inputs_collection(coadd_subset, template_type): f"proc-decam coadd {repo.root} NIGHTS {options}",
         names.chain_name("coadd", "", coadd_subset, template_type): f"proc-decam coadd {repo.root} NIGHTS {options}",
     }
-    raise SurveyError(
+    return SurveyError(
         f"{row.name} of {subset or coadd_subset} needs the collection {collection}, which does not exist",
         fix=f"run `{made_by[collection]}` first" if collection in made_by else "",
     )

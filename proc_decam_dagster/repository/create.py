@@ -1,23 +1,19 @@
-"""A new repository: configuration, instrument, curated calibrations, skymaps; the same for one begun by `butler`."""
+"""A new repository: configuration, instrument, curated calibrations, skymaps."""
 
 import os
 import shutil
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import yaml
 from astropy.table import Table
 from lsst.daf.butler import Butler, Config
+from sqlalchemy.exc import SQLAlchemyError
+from yaml import YAMLError
 
-from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.errors import SurveyError, disk_full
 from proc_decam_dagster.repository import engines
 from proc_decam_dagster.repository.repository import Repository
-from proc_decam_dagster.repository.settings import write_whole
-from proc_decam_dagster.repository.skymap import add_discrete_skymap, register_skymap
-
-CONFIG = "butler.yaml"
+from proc_decam_dagster.repository.skymap import add_discrete_skymap, register_skymap, require_pointings
 
 
 def create_repository(
@@ -50,16 +46,22 @@ def create_repository(
     """
     repository = Repository(root)
     if Butler.has_repo_config(str(repository.root)):
-        raise SurveyError(f"{repository.root} is a Butler repository already", "a folder without one")
+        raise SurveyError(
+            f"{repository.root} is a Butler repository already",
+            "a folder without one",
+            "go on with it, or name another",
+        )
     if repository.root.exists() and not repository.root.is_dir():
-        raise SurveyError(f"{repository.root} is a file", "a folder, or a path where there is nothing")
+        raise SurveyError(f"{repository.root} is a file", "a folder, or a path where there is nothing", "name another")
+    if exposures is not None:
+        require_pointings(exposures)
     made_with = engines.engine(engine)
     config = Config(made_with.seed_config())
     if seed is not None:
-        config.update(Config(os.fspath(seed)))
+        config.update(_read_seed(seed))
     if registry_db:
         config["registry", "db"] = registry_db
-    ours = not repository.root.exists() or not any(repository.root.iterdir())
+    before = set(repository.root.iterdir()) if repository.root.is_dir() else None
     try:
         # Forcing the root would put a SQLite registry that lies elsewhere back into the repository.
         Butler.makeRepo(str(repository.root), config=config, forceConfigRoot=registry_db is None)
@@ -70,34 +72,36 @@ def create_repository(
         register_skymap(repository, made_with.rings_skymap(), fits=False)
         if exposures is not None:
             add_discrete_skymap(repository, exposures)
-    except BaseException:
+    except BaseException as error:
         repository.close()
-        if ours:
-            shutil.rmtree(repository.root, ignore_errors=True)
+        _remove_new(repository.root, before)
+        if disk_full(error) is None and isinstance(error, (SQLAlchemyError, NotADirectoryError, FileNotFoundError)):
+            raise SurveyError(
+                f"{repository.root} cannot be made: {' '.join(str(error).split())[:300]}",
+                "a folder that can be written" + (" and a registry that answers" if registry_db else ""),
+                "correct the path" + (" or --registry-db" if registry_db else ""),
+            ) from error
         raise
     return repository
 
 
-def complete_configuration(root: str | os.PathLike, engine: engines.Engine) -> bool:
-    """Add what the engine needs to a repository's ``butler.yaml``; return whether anything was missing.
-
-    A plain ``butler create`` makes a repository that does not know our storage classes. Entries that are there
-    already are left as they are.
-    """
-    path = Path(root) / CONFIG
-    config = yaml.safe_load(path.read_text()) or {}
-    if not _add_missing(config, engine.seed_config()):
-        return False
-    write_whole(path, yaml.safe_dump(config, sort_keys=False))
-    return True
+def _read_seed(path: str | os.PathLike) -> Config:
+    try:
+        return Config(os.fspath(path))
+    except (YAMLError, ValueError, TypeError, RuntimeError, OSError) as error:
+        raise SurveyError(
+            f"seed configuration {path} cannot be read ({' '.join(str(error).split())})",
+            "Butler configuration in YAML", "mend the file",
+        ) from error  # fmt: skip
 
 
-def _add_missing(config: dict[str, Any], wanted: Mapping[str, Any]) -> bool:
-    changed = False
-    for key, value in wanted.items():
-        if isinstance(value, Mapping) and isinstance(config.get(key), dict):
-            changed |= _add_missing(config[key], value)
-        elif key not in config:
-            config[key] = value
-            changed = True
-    return changed
+def _remove_new(root: Path, before: set[Path] | None) -> None:
+    """Remove what a failed `create_repository` has put into a folder; the folder too if it was not there."""
+    if before is None:
+        shutil.rmtree(root, ignore_errors=True)
+        return
+    for path in set(root.iterdir()) - before:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

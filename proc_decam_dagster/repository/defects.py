@@ -1,6 +1,7 @@
 """Bad-pixel masks, Community-Pipeline and DES, made into curated defects: tables of boxes, certified for all time."""
 
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -162,9 +163,9 @@ def read_mask(path: Path) -> np.ndarray:
     SurveyError
         If the file cannot be read or has another shape.
     """
-    fix = "fetch the masks again; `proc-decam defects --help` says from where"
+    fix = "delete it, and run `proc-decam defects` again, which fetches what is not there"
     try:
-        with fits.open(path, memmap=False) as hdus:
+        with warnings.catch_warnings(action="ignore"), fits.open(path, memmap=False) as hdus:
             images = [h.data for h in hdus if h.data is not None and h.data.ndim == 2]
     except (OSError, ValueError, TypeError) as error:
         raise SurveyError(f"mask {path} cannot be read ({error})", "a FITS image", fix) from None
@@ -174,14 +175,20 @@ def read_mask(path: Path) -> np.ndarray:
     return images[0].astype(np.int32)
 
 
+def missing_masks(bpm_dir: str | os.PathLike, detectors: Iterable[int] | None = None) -> list[str]:
+    """Return the mask files of some detectors (all if not given) that a folder lacks, relative to it."""
+    wanted = sorted(set(DETECTORS) if detectors is None else set(detectors) & set(DETECTORS))
+    names = [p.format(detector=d) for p in FAMILIES.values() for d in wanted]
+    return [name for name in names if not (Path(bpm_dir) / name).is_file()]
+
+
 def _require(folder: Path, detectors: list[int]) -> None:
     """Raise an error that names the mask families and files that are missing."""
-    fix = "fetch them, or give the detectors that you have with `--detectors`"
+    fix = "put them there, or give the detectors that you have with `--detectors`"
     absent = [family for family in FAMILIES if not (folder / family).is_dir()]
     if absent:
         raise SurveyError(f"{folder} lacks the mask family {', '.join(absent)}", "the folders cp and des", fix)
-    missing = [p.format(detector=d) for p in FAMILIES.values() for d in detectors]
-    missing = [name for name in missing if not (folder / name).is_file()]
+    missing = missing_masks(folder, detectors)
     if missing:
         shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
         raise SurveyError(

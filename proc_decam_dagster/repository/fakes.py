@@ -1,9 +1,11 @@
 """Synthetic sources to inject: a user's table checked, split by band, and put into the repository."""
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
+from astropy.io.fits.verify import VerifyWarning
 from astropy.table import Table
 from lsst.daf.butler import CollectionType
 
@@ -14,6 +16,7 @@ from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.survey.collections import FAKES, run_name
 
 COLUMNS = ("RA", "DEC", "MAG", "BAND", "EXPNUM")
+MEND = "mend the table"
 
 
 def ingest_fakes(repo: Repository, path: str | os.PathLike, collection: str = FAKES) -> dict[str, int]:
@@ -37,12 +40,20 @@ def ingest_fakes(repo: Repository, path: str | os.PathLike, collection: str = FA
     butler = repo.butler(writeable=True)
     with repo.lock(collection, wait_seconds=60):
         run = _new_run(butler, collection)
-        butler.collections.register(collection, CollectionType.CHAINED)
-        kind = butler.collections.get_info(collection).type
-        if kind is not CollectionType.CHAINED:
-            raise SurveyError(f"collection {collection} is a {kind.name}", "a new name, or one that `fakes` has made")
+        if has_collection(butler, collection):
+            kind = butler.collections.get_info(collection).type
+            if kind is not CollectionType.CHAINED:
+                raise SurveyError(
+                    f"collection {collection} is a {kind.name}", "a new name, or one that `fakes` has made",
+                    "give another --collection",
+                )  # fmt: skip
         butler.collections.register(run, CollectionType.RUN)
-        repo.engine.put_fakes(butler, tables, run)
+        try:
+            repo.engine.put_fakes(butler, tables, run)
+        except BaseException:
+            butler.removeRuns([run])
+            raise
+        butler.collections.register(collection, CollectionType.CHAINED)
         butler.collections.redefine_chain(collection, [run])
     return {band: len(table) for band, table in tables.items()}
 
@@ -72,11 +83,17 @@ def read_fakes(path: str | os.PathLike) -> Table:
     """
     path = Path(path)
     if not path.is_file():
-        raise SurveyError(f"fakes table {path} does not exist")
+        raise SurveyError(f"fakes table {path} does not exist", "a file", "give the path of the table")
     try:
-        raw = Table.read(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VerifyWarning)  # what it says of a damaged file, the error says too
+            raw = Table.read(path)
     except Exception as error:  # astropy raises many types for a file that it cannot read
-        raise SurveyError(f"fakes table {path} cannot be read ({error})", "a table that astropy reads") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SurveyError(
+            f"fakes table {path} cannot be read ({reason})", "a table that astropy reads (FITS, ECSV, CSV, …)",
+            "write it again",
+        ) from None  # fmt: skip
     names = {name.upper(): name for name in raw.colnames}
     missing = [c for c in COLUMNS if c not in names]
     if missing:
@@ -108,19 +125,21 @@ def _numbers(column, name: str, path: Path, kind: type) -> np.ndarray:
         values = np.asarray(np.ma.filled(np.ma.asarray(column).astype(float), np.nan))
     except (TypeError, ValueError):
         values = np.array([np.nan])
-    if not np.isfinite(values).all():
-        raise SurveyError(f"fakes table {path}: {name} is not a number in every row", "numbers")
+    if values.ndim != 1 or not np.isfinite(values).all():
+        raise SurveyError(f"fakes table {path}: {name} is not a number in every row", "one number a row", MEND)
+    if (values.astype(kind) != values).any():
+        raise SurveyError(f"fakes table {path}: {name} is not whole in every row", "exposure numbers", MEND)
     return values.astype(kind)
 
 
 def _check_values(table: Table, path: Path) -> None:
     if not len(table):
-        raise SurveyError(f"fakes table {path} is empty", "one row a fake")
+        raise SurveyError(f"fakes table {path} is empty", "one row a fake", MEND)
     if (np.abs(table["dec"]) > 90).any() or (np.abs(table["ra"]) > 360).any():
-        raise SurveyError(f"fakes table {path}: positions lie off the sky", "RA and DEC in degrees")
+        raise SurveyError(f"fakes table {path}: positions lie off the sky", "RA and DEC in degrees", MEND)
     known = {f.band for f in FILTERS.values()}
     unknown = sorted(set(np.asarray(table["band"]).tolist()) - known)
     if unknown:
         raise SurveyError(
-            f"fakes table {path}: band {', '.join(unknown)} is unknown", f"one of {', '.join(sorted(known))}"
+            f"fakes table {path}: band {', '.join(unknown)} is unknown", f"one of {', '.join(sorted(known))}", MEND
         )

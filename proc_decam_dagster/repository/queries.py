@@ -1,9 +1,12 @@
 """What is in the repository: dataset references, and where their files are."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lsst.daf.butler import DatasetRef, MissingCollectionError, MissingDatasetTypeError
+from lsst.daf.butler import ButlerUserError, DatasetRef, MissingCollectionError, MissingDatasetTypeError
+
+from proc_decam_dagster.errors import SurveyError
 
 if TYPE_CHECKING:
     from proc_decam_dagster.repository.repository import Repository
@@ -38,3 +41,26 @@ def path_of(repo: "Repository", ref: DatasetRef) -> str:
     """Return the path or URI of a dataset's file, for readers that do not know the Butler."""
     uri = repo.butler().getURI(ref)
     return uri.ospath if uri.isLocal else uri.geturl()
+
+
+@contextmanager
+def told_where(where: str) -> Iterator[None]:
+    """Turn the Butler's complaint about a user's query into an error that says what such a query looks like.
+
+    Raises
+    ------
+    SurveyError
+        If the Butler does not understand ``where``.
+    """
+    try:
+        yield
+    except (MissingCollectionError, MissingDatasetTypeError):
+        raise
+    except ButlerUserError as error:
+        if not where:
+            raise
+        raise SurveyError(
+            f"the query {where!r} is not understood: {str(error).splitlines()[0].rstrip('.')}",
+            'a Butler expression such as "detector IN (1..10) AND exposure > 845000"',
+            "correct --where",
+        ) from error

@@ -1,6 +1,5 @@
 """Raw files into the repository: found on disk, headers read in parallel, ingested, tagged by night."""
 
-import errno
 import json
 import logging
 import multiprocessing
@@ -15,7 +14,7 @@ import numpy as np
 from astropy.table import Table
 from lsst.daf.butler import CollectionType
 
-from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.errors import SurveyError, disk_full
 from proc_decam_dagster.repository.engines import INSTRUMENT
 from proc_decam_dagster.repository.presence import has_collection, has_dataset_type
 from proc_decam_dagster.repository.repository import Repository
@@ -66,7 +65,8 @@ class IngestReport:
             more = f" … and {len(self.failed) - 5} more" if len(self.failed) > 5 else ""
             raise SurveyError(
                 f"{len(self.failed)} raw files were not ingested ({shown}{more})",
-                fix="download them again with `proc-decam download`, then repeat the command",
+                "whole DECam raws",
+                "mend that, or fetch missing and damaged files with `proc-decam download`, and run it again",
             )
 
 
@@ -91,7 +91,7 @@ def ingest_raws(
     exposures : `astropy.table.Table`
         Rows other than raw frames are left out.
     image_dir : path-like
-        Folder of ``{md5}_{archive name}`` files; ``downloaded_*.ecsv`` there may name other paths.
+        Folder of ``{md5}_{archive name}`` files; the ledger there or above may name other paths.
     transfer : `str`
         How the Butler takes the files: ``direct`` (where they lie), ``copy``, ``symlink``, …
     jobs : `int`
@@ -117,7 +117,6 @@ def ingest_raws(
         if not wanted:
             return report
         butler = repo.butler(writeable=True)
-        butler.collections.register(collection, CollectionType.RUN)
         known = _read_known(repo)
         done = 0
         for batch in _batches(_read_headers(repo.engine, wanted, jobs, report), BATCH):
@@ -226,7 +225,12 @@ def _known_path(repo: Repository) -> Path:
 
 def _read_known(repo: Repository) -> dict[str, int]:
     path = _known_path(repo)
-    return json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        return json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError as error:
+        raise SurveyError(
+            f"{path} cannot be read ({error})", "JSON", "delete it: raws that are there are not ingested twice"
+        ) from None
 
 
 def _wanted_files(
@@ -259,22 +263,10 @@ def _wanted_files(
 
 
 def _downloaded(image_dir: Path) -> dict[str, tuple[Path, bool]]:
-    """Return md5 → (path, whether it was valid on disk) from the download's own tables."""
-    found: dict[str, tuple[Path, bool]] = {}
-    for table_path in sorted({*image_dir.glob("downloaded_*.ecsv"), *image_dir.parent.glob("downloaded_*.ecsv")}):
-        try:
-            table = Table.read(table_path, format="ascii.ecsv")
-        except Exception as error:  # astropy raises many types for a malformed file
-            raise SurveyError(
-                f"{table_path} cannot be read as ECSV ({error})", fix="delete it; `proc-decam download` makes it again"
-            ) from None
-        if not {"path", "md5sum"} <= set(table.colnames):
-            continue
-        valid = table["valid_on_disk"] if "valid_on_disk" in table.colnames else np.ones(len(table), bool)
-        for path, md5, good in zip(table["path"], table["md5sum"], valid):
-            path = Path(str(path))
-            found[str(md5)] = (path if path.is_absolute() else table_path.parent / path, bool(good))
-    return found
+    """Return md5 → (path, whether it was valid on disk) from the ledgers of the downloads."""
+    from proc_decam_dagster.archive import known_files
+
+    return {md5: (Path(entry.path), entry.verified) for md5, entry in known_files(image_dir).items()}
 
 
 def _read_one(engine: Any, path: str) -> tuple[Any, str]:
@@ -338,19 +330,10 @@ def _ingest_batch(
         report.ingested += len(files)
         return
     except Exception as error:
-        _raise_if_disk_full(error, repo)
+        if (full := disk_full(error)) is not None:
+            raise full from error
         if len(files) == 1:
             report.failed.append((files[0].path, f"{type(error).__name__}: {error}"))
             return
     for raw in files:
         _ingest_batch(repo, butler, [(raw, "")], transfer, run, False, report)
-
-
-def _raise_if_disk_full(error: BaseException, repo: Repository) -> None:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SurveyError(
-                f"no space left on the disk of {repo.root}", fix="free some, or ingest with `--transfer direct`"
-            ) from error
-        cause = cause.__cause__ or cause.__context__

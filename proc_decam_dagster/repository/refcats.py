@@ -85,7 +85,7 @@ def check_shard(path: Path) -> int:
     SurveyError
         If the name is no htm7 id, the file is missing or unreadable, or a source lies elsewhere.
     """
-    fix = "fetch it again with `proc-decam refcats`"
+    fix = "delete it, and run `proc-decam refcats` again, which fetches what is not there"
     name = SHARD_NAME.fullmatch(path.name)
     if name is None:
         raise SurveyError(f"shard {path} has no htm{LEVEL} id for a name", "{htm7 id}.fits", fix)

@@ -10,8 +10,11 @@ from typing import Any
 
 from astropy.table import Table
 from lsst.daf.butler import Butler
+from sqlalchemy.exc import SQLAlchemyError
+from yaml import YAMLError
 
 from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.repository.configuration import complete_configuration
 from proc_decam_dagster.repository.engines import INSTRUMENT, Engine, engine_of_instrument
 from proc_decam_dagster.repository.locks import file_lock
 from proc_decam_dagster.repository.settings import Settings, read_settings, write_settings
@@ -78,7 +81,7 @@ class Repository:
             if not found:
                 raise SurveyError(
                     f"{self.root} has no instrument {INSTRUMENT}",
-                    fix=f"`butler register-instrument {self.root} proc_decam_dagster.instrument.DarkEnergyCamera`",
+                    fix=f"run `butler register-instrument {self.root} proc_decam_dagster.instrument.DarkEnergyCamera`",
                 )
             self._engine = engine_of_instrument(found[0].class_name)
         return self._engine
@@ -147,19 +150,29 @@ class Repository:
 
 
 def open_repository(root: str | os.PathLike) -> Repository:
-    """Open a repository.
+    """Open a repository; what its engine needs in the configuration is added to one made by a plain ``butler create``.
 
     Raises
     ------
     SurveyError
-        If ``root`` is no Butler repository, has no DECam, or was made by an engine that is unknown here.
+        If ``root`` is no Butler repository, cannot be opened, has no DECam, or was made by an engine that is unknown
+        here.
     """
     repository = Repository(root)
-    if not Butler.has_repo_config(str(repository.root)):
+    if not repository.root.is_dir() or not Butler.has_repo_config(str(repository.root)):
         raise SurveyError(
             f"{repository.root} is no Butler repository",
             "a folder with a butler.yaml",
-            f"`proc-decam create {repository.root}` makes one",
+            "give another folder" if repository.root.is_file() else f"`proc-decam create {repository.root}` makes one",
         )
-    _ = repository.engine
+    try:
+        completed = complete_configuration(repository.root, repository.engine)
+    except (YAMLError, SQLAlchemyError, FileNotFoundError) as error:
+        raise SurveyError(
+            f"{repository.root} cannot be opened: {' '.join(str(error).split())[:300]}",
+            "a readable butler.yaml and a registry that answers",
+            "restore them from a backup, or make a new repository with `proc-decam create`",
+        ) from error
+    if completed:
+        repository.close()
     return repository

@@ -2,6 +2,7 @@
 
 import numpy as np
 from astropy.table import Table
+from lsst.daf.butler.registry import ConflictingDefinitionError
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository.repository import Repository
@@ -20,12 +21,7 @@ def add_discrete_skymap(repo: Repository, exposures: Table, name: str = DISCRETE
     SurveyError
         If there are no science exposures with coordinates, or if the name is taken by another skymap.
     """
-    _, pointings = science_pointings(exposures)
-    if not pointings:
-        raise SurveyError(
-            "the exposure table has no science exposures with coordinates",
-            "rows of obs_type object with RA(deg), DEC(deg)",
-        )
+    pointings = require_pointings(exposures)
     known = repo.engine.find_skymap(repo.butler(), name)
     if (
         known is not None
@@ -39,11 +35,42 @@ def add_discrete_skymap(repo: Repository, exposures: Table, name: str = DISCRETE
 
 
 def register_skymap(repo: Repository, skymap, *, fits: bool) -> bool:
-    """Register a skymap and make it the survey's; return whether it was new."""
+    """Register a skymap and make it the survey's; return whether it was new.
+
+    Raises
+    ------
+    SurveyError
+        If the name is taken by another skymap, or the same skymap is registered under another name.
+    """
     with repo.lock("skymap", wait_seconds=600):
-        new = repo.engine.register_skymap(repo.butler(writeable=True), skymap)
+        try:
+            new = repo.engine.register_skymap(repo.butler(writeable=True), skymap)
+        except ConflictingDefinitionError as error:
+            raise SurveyError(
+                f"skymap {skymap.name!r} has the same tracts as one that is registered under another name",
+                "one name a skymap",
+                f"keep that name: `butler query-dimension-records {repo.root} skymap` lists them",
+            ) from error
         repo.update_settings(skymap=skymap.name, skymap_fits=fits)
     return new
+
+
+def require_pointings(exposures: Table) -> list[tuple[float, float]]:
+    """Return the positions (deg) of the science exposures of a table.
+
+    Raises
+    ------
+    SurveyError
+        If there are none.
+    """
+    _, pointings = science_pointings(exposures)
+    if not pointings:
+        raise SurveyError(
+            "the exposure table has no science exposures with coordinates",
+            "rows of obs_type object with RA(deg), DEC(deg)",
+            "give the table that `proc-decam exposures` wrote",
+        )
+    return pointings
 
 
 def skymap_where(repo: Repository) -> str:

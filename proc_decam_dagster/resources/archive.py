@@ -4,6 +4,7 @@ import os
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from pydantic import Field
 
 if TYPE_CHECKING:
     from proc_decam_dagster.archive import Archive
@@ -12,10 +13,10 @@ if TYPE_CHECKING:
 class ArchiveClient(dg.ConfigurableResource):
     """Addresses; empty means the real ones. Credentials come from the environment, never from here."""
 
-    url: str = ""
-    refcat_url: str = ""
-    mask_url: str = ""
-    connections: int = 4
+    url: str = Field(default="", description="Address of the archive's API")
+    refcat_url: str = Field(default="", description="Address of the reference catalogues")
+    mask_url: str = Field(default="", description="Address of the bad-pixel masks")
+    connections: int = Field(default=4, description="Files downloaded at once")
 
     def open(self) -> "Archive":
         """Return a client."""

@@ -5,6 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from pydantic import Field
 
 if TYPE_CHECKING:
     from proc_decam_dagster.execution import WorkerPool
@@ -13,10 +14,9 @@ _pools: dict[int, "WorkerPool"] = {}
 
 
 class Execution(dg.ConfigurableResource):
-    """The local back end: ``jobs`` warm workers, shared by all the steps that run in one process."""
+    """The local back end: warm workers, shared by all the steps that run in one process."""
 
-    jobs: int = 0
-    """Cores of one execution; 0 takes ``J`` from the environment, or all there are."""
+    jobs: int = Field(default=0, description="Cores of one execution; 0: `J` of the environment, or all there are")
 
     @property
     def cores(self) -> int:

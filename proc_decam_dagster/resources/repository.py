@@ -2,9 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import dagster as dg
+from pydantic import Field
+
+from proc_decam_dagster.resources.survey import absolute
 
 if TYPE_CHECKING:
     from proc_decam_dagster.repository import Repository
@@ -13,8 +16,10 @@ if TYPE_CHECKING:
 class ButlerRepository(dg.ConfigurableResource):
     """Root of the repository, and the engine that a new one is made with."""
 
-    root: str = "repo"
-    engine: str = "embedded"
+    root: str = Field(default="repo", description="Root folder of the Butler repository")
+    engine: Literal["embedded", "science-pipelines"] = Field(
+        default="embedded", description="Engine that a new repository is made with; one that is there keeps its own"
+    )
 
     @property
     def path(self) -> Path:
@@ -41,5 +46,6 @@ class ButlerRepository(dg.ConfigurableResource):
     def from_environment(cls) -> "ButlerRepository":
         """Return the resource configured by ``PROC_DECAM_REPO`` and ``PROC_DECAM_ENGINE``."""
         return cls(
-            root=os.environ.get("PROC_DECAM_REPO", "repo"), engine=os.environ.get("PROC_DECAM_ENGINE", "embedded")
+            root=absolute(os.environ.get("PROC_DECAM_REPO", "repo")),
+            engine=os.environ.get("PROC_DECAM_ENGINE", "embedded"),
         )

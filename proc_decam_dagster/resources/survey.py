@@ -4,18 +4,22 @@ import os
 from pathlib import Path
 
 import dagster as dg
+from pydantic import Field
 
 from proc_decam_dagster.survey import exposures
+
+
+def absolute(path: str) -> str:
+    """Return a path of the environment made absolute; an empty one stays empty."""
+    return str(Path(path).expanduser().absolute()) if path else ""
 
 
 class Survey(dg.ConfigurableResource):
     """Proposals and the data folder (exposure tables, images, masks, reference catalogues)."""
 
-    data_dir: str = "data"
-    proposals: str = "2019A-0337"
-    """One proposal id, or several separated by commas."""
-    fakes: str = ""
-    """Table of fakes to inject (RA, DEC, MAG, BAND, EXPNUM); none if empty."""
+    data_dir: str = Field(default="data", description="Folder of exposure tables, images, masks, reference catalogues")
+    proposals: str = Field(default="2019A-0337", description="One proposal id, or several separated by commas")
+    fakes: str = Field(default="", description="Table of fakes to inject (RA, DEC, MAG, BAND, EXPNUM); none if empty")
 
     @property
     def folder(self) -> Path:
@@ -51,7 +55,8 @@ class Survey(dg.ConfigurableResource):
     def from_environment(cls) -> "Survey":
         """Return the resource configured by ``PROC_DECAM_DATA``, ``PROC_DECAM_PROPOSALS`` and ``PROC_DECAM_FAKES``."""
         return cls(
-            data_dir=os.environ.get("PROC_DECAM_DATA", "data"),
+            # Absolute as soon as they are read: a run may have another working directory.
+            data_dir=absolute(os.environ.get("PROC_DECAM_DATA", "data")),
             proposals=os.environ.get("PROC_DECAM_PROPOSALS", "2019A-0337"),
-            fakes=os.environ.get("PROC_DECAM_FAKES", ""),
+            fakes=absolute(os.environ.get("PROC_DECAM_FAKES", "")),
         )

@@ -1,12 +1,63 @@
 """What the simulated archive has and shows, and what is made to go wrong with it."""
 
 import os
+import random
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from proc_decam_dagster.errors import SurveyError
+
+FAULTS = (
+    "reset", "truncate", "corrupt", "stall", "longer", "shorter", "500", "503", "403", "404", "proprietary",
+)  # fmt: skip
+"""What may befall a request for a file: the connection is reset; the body ends half-way, has a wrong byte, stops
+coming, or is shorter or longer than its Content-Length (which is then ``longer`` or ``shorter`` than the truth); or
+another answer than the file."""
+
+
+class SeededFaults:
+    """Faults of a seeded share of the requests for files, and of all requests for some.
+
+    Whether the n-th request for a file goes wrong, and how, depends on the seed, the file and n alone, not on the
+    order in which files are asked for.
+
+    Parameters
+    ----------
+    seed : `int`
+    share : `float`
+        Part of the requests that go wrong.
+    kinds : iterable of `str`, optional
+        Some of `FAULTS`.
+    always : `dict` [`str`, `str`], optional
+        md5 and the fault of every request for it.
+    stall_seconds : `float`
+        How long a stalled transfer is held.
+
+    Attributes
+    ----------
+    given : `dict` [`str`, `list` [`str`]]
+        md5 → what its requests met so far; ``ok`` for the file.
+    """
+
+    def __init__(
+        self, seed: int, share: float = 1 / 3, kinds: Iterable[str] = FAULTS, always: dict[str, str] | None = None,
+        stall_seconds: float = 30.0,
+    ) -> None:  # fmt: skip
+        self.seed, self.share, self.kinds, self.always = seed, share, tuple(kinds), dict(always or {})
+        self.stall_seconds = stall_seconds
+        self.given: dict[str, list[str]] = {}
+        self._lock = threading.Lock()
+
+    def next(self, md5: str) -> str:
+        """Return what befalls the next request for a file; ``ok`` if nothing does."""
+        with self._lock:
+            before = self.given.setdefault(md5, [])
+            chance = random.Random(f"{self.seed}:{md5}:{len(before)}")
+            kind = self.always.get(md5) or (chance.choice(self.kinds) if chance.random() < self.share else "ok")
+            before.append(kind)
+            return kind
 
 
 @dataclass
@@ -19,11 +70,14 @@ class Faults:
         Path prefix (such as ``/api/retrieve``) and how many more requests for it are answered with status 500.
     truncated, corrupted : `dict` [`str`, `int`]
         md5 and how many more times its file is cut off half-way, or served with a byte changed.
+    seeded : `SeededFaults`, optional
+        What happens to requests for files besides.
     """
 
     errors: dict[str, int] = field(default_factory=dict)
     truncated: dict[str, int] = field(default_factory=dict)
     corrupted: dict[str, int] = field(default_factory=dict)
+    seeded: SeededFaults | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def error(self, path: str) -> bool:

@@ -1,8 +1,11 @@
 """A local stand-in for the archive: it serves a simulated survey with the real API's paths, answers and oddities."""
 
+import contextlib
 import json
 import os
 import secrets
+import socket
+import struct
 import threading
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -221,12 +224,37 @@ class _Handler(BaseHTTPRequestHandler):
             until = archive.release_date
             return self._json({"message": f"This file is not available to the public until {until}"}, 403)
         spans = [(0, path.stat().st_size)]
+        fault = archive.faults.seeded.next(md5) if archive.faults.seeded else "ok"
+        if self._answered(fault, md5):
+            return
         if "hdus" in parameters:
             try:
                 spans = _hdu_spans(path, [int(n) for n in parameters["hdus"].split(",")])
             except (ValueError, IndexError):
                 return self._json({"message": f"No HDUs {parameters['hdus']} in file {md5}"}, 400)
-        self._stream(path, spans, truncate=archive.faults.truncate(md5), corrupt=archive.faults.corrupt(md5))
+        if archive.faults.truncate(md5):
+            fault = "truncate"
+        if archive.faults.corrupt(md5):
+            fault = "corrupt"
+        self._stream(path, spans, fault)
+
+    def _answered(self, fault: str, md5: str) -> bool:
+        """Send the answer that stands in the place of a file, if it is one."""
+        match fault:
+            case "500":
+                self._text("Internal Server Error", 500)
+            case "503":
+                self._text("Service Unavailable", 503, {"Retry-After": "1"})
+            case "403":
+                self._json({"message": "Forbidden"}, 403)
+            case "404":
+                self._json({"message": f"File with md5sum {md5} not found"}, 404)
+            case "proprietary":
+                until = self.archive.release_date
+                self._json({"message": f"This file is not available to the public until {until}"}, 403)
+            case _:
+                return False
+        return True
 
     def _header(self, md5: str, parameters: dict[str, str]) -> None:
         from astropy.io import fits
@@ -249,17 +277,19 @@ class _Handler(BaseHTTPRequestHandler):
             return self._text("Not Found", 404)
         self._stream(path, [(0, path.stat().st_size)])
 
-    def _stream(self, path: Path, spans: list[tuple[int, int]], truncate: bool = False, corrupt: bool = False) -> None:
+    def _stream(self, path: Path, spans: list[tuple[int, int]], fault: str = "ok") -> None:
         """Send pieces of a file, block by block."""
         length = sum(end - start for start, end in spans)
+        told = {"longer": length + 4096, "shorter": length - length // 3}.get(fault, length)
         self.send_response(200)
         self.send_header("Content-Type", "application/octet-stream")
-        self.send_header("Content-Length", str(length))
+        self.send_header("Content-Length", str(told))
         self.send_header("Content-Disposition", f'attachment; filename="{path.name}"')
         self.end_headers()
         if self.command == "HEAD":
             return
-        left = length // 2 if truncate else length
+        left = length // 2 if fault in ("truncate", "reset", "stall") else length
+        corrupt = fault == "corrupt"
         with open(path, "rb") as file:
             for start, end in spans:
                 file.seek(start)
@@ -270,18 +300,32 @@ class _Handler(BaseHTTPRequestHandler):
                     if corrupt:
                         block, corrupt = block[:-1] + bytes([block[-1] ^ 0xFF]), False
                     self.wfile.write(block)
+        if fault == "reset":
+            # Closed with something unsent and no patience: the other side sees a reset, not an end.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+        elif fault == "stall":
+            self._hold(self.archive.faults.seeded.stall_seconds)
         self.close_connection = True
+
+    def _hold(self, seconds: float) -> None:
+        """Keep the connection and send nothing, as long as the other side waits."""
+        with contextlib.suppress(OSError):
+            self.connection.settimeout(seconds)
+            self.connection.recv(1)
 
     def _json(self, value, status: int = 200) -> None:
         self._send(json.dumps(value).encode(), "application/json", status)
 
-    def _text(self, text: str, status: int) -> None:
-        self._send(text.encode(), "text/plain", status)
+    def _text(self, text: str, status: int, headers: dict[str, str] | None = None) -> None:
+        self._send(text.encode(), "text/plain", status, headers)
 
-    def _send(self, body: bytes, kind: str, status: int = 200) -> None:
+    def _send(self, body: bytes, kind: str, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)

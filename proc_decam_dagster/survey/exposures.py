@@ -9,12 +9,13 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.survey.nights import matching_nights
+from proc_decam_dagster.survey.nights import NIGHT, matching_nights
 
 FILE_NAME = "exposures.ecsv"
 MISSING_NAME = "missing_data.ecsv"
 REQUIRED = ("obs_type", "caldat", "md5sum", "archive_filename", "EXPNUM", "night", "band")
 """Columns without which a survey cannot be processed; others are kept as they are."""
+WRITE_AGAIN = "write it again with `proc-decam exposures`"
 
 
 def read_exposures(path: str | os.PathLike, required: Iterable[str] = REQUIRED) -> Table:
@@ -34,16 +35,30 @@ def read_exposures(path: str | os.PathLike, required: Iterable[str] = REQUIRED) 
         table = Table.read(path, format="ascii.ecsv")
     except Exception as error:  # astropy raises many types for a malformed file
         raise SurveyError(
-            f"{path} cannot be read as ECSV ({error})", "a table written by `proc-decam exposures`"
+            f"{path} cannot be read as ECSV ({error})", "a table written by `proc-decam exposures`", WRITE_AGAIN
         ) from None
     missing = [c for c in required if c not in table.colnames]
     if missing:
         raise SurveyError(
             f"{path} has no column {', '.join(missing)}",
             f"the columns {', '.join(required)}",
-            "write it again with `proc-decam exposures`",
+            WRITE_AGAIN,
         )
+    _check_values(table, path, set(required))
     return table
+
+
+def _check_values(table: Table, path: Path, required: set[str]) -> None:
+    """Raise an error that names the first column of which a value has no meaning: it would poison a repository."""
+    for column, pattern, expected in (
+        ("EXPNUM", r"\d+", "exposure numbers"),
+        ("night", NIGHT.pattern, "nights YYYYMMDD"),
+    ):
+        if column not in required:
+            continue
+        for row, value in enumerate(table[column].tolist(), 1):
+            if not re.fullmatch(pattern, str(value)):
+                raise SurveyError(f"{path}: {column} is {value!r} in row {row}", expected, WRITE_AGAIN)
 
 
 def write_exposures(table: Table, path: str | os.PathLike) -> None:
@@ -51,8 +66,11 @@ def write_exposures(table: Table, path: str | os.PathLike) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
-    table.write(partial, format="ascii.ecsv", overwrite=True)
-    os.replace(partial, path)
+    try:
+        table.write(partial, format="ascii.ecsv", overwrite=True)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def nights_of(table: Table) -> list[str]:

@@ -9,7 +9,7 @@ from lsst.pex.config import Field, RangeField
 from lsst.pipe.base import connectionTypes
 
 from proc_decam_dagster.pixels.association import RADIUS_ARCSEC, associate, light_curve_statistics, object_table
-from proc_decam_dagster.pixels.skymap import SkyMap
+from proc_decam_dagster.pixels.skymap import SkyMap, belongs_to
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.datasets import COADD_NAME
 
@@ -74,8 +74,7 @@ class DrpAssociationTask(pipe_base.PipelineTask):
             Sources that belong to another tract are left to it.
         """
         table = vstack([t for t in sources if len(t)] or [sources[0]], metadata_conflicts="silent")
-        belongs = [_tract_of(skymap, ra, dec) == tract for ra, dec in zip(table["ra"], table["dec"])]
-        table = table[np.array(belongs, bool)]
+        table = table[belongs_to(skymap, tract, table["ra"], table["dec"])]
         table = table[np.asarray(table["reliability"], float) >= self.config.minReliability]
         numbers = associate(
             table["ra"], table["dec"], np.asarray(table["snr"], float), np.asarray(table["visit"]),
@@ -86,12 +85,6 @@ class DrpAssociationTask(pipe_base.PipelineTask):
         table.add_column(identifiers[numbers] if len(table) else np.zeros(0, np.int64), name="diaObjectId", index=1)
         self.log.info("tract %d: %d DIA sources are %d objects", tract, len(table), len(objects))
         return pipe_base.Struct(associated=table, objects=objects)
-
-
-def _tract_of(skymap: SkyMap, ra: float, dec: float) -> int | None:
-    """Return the tract to which a position belongs."""
-    found = skymap.find(float(ra), float(dec))
-    return found[0][0] if found else None
 
 
 class DrpDiaCalculationConnections(pipe_base.PipelineTaskConnections, dimensions=TRACT, defaultTemplates=NAMES):

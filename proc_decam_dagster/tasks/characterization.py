@@ -1,7 +1,7 @@
 """What is known of a visit once all visits have been seen: its stars against their means, its detectors judged."""
 
 import lsst.pipe.base as pipe_base
-from astropy.table import unique, vstack
+from astropy.table import vstack
 from lsst.pex.config import Field
 from lsst.pipe.base import connectionTypes
 
@@ -54,11 +54,9 @@ class FinalizeCharacterizationTask(pipe_base.PipelineTask):
         ----------
         sources : `astropy.table.Table`
         stars : `list` [`astropy.table.Table`]
-            One table a tract.
+            One table a tract; each star is in one of them.
         """
         joined = vstack([t for t in stars if len(t)] or stars[:1], metadata_conflicts="silent")
-        # A visit overlaps several tracts, and each holds the stars of all its visits.
-        joined = unique(joined, keys=["star_id", "band"]) if len(joined) else joined
         return pipe_base.Struct(finalized=match_visit(sources, joined, reserved_fraction=self.config.reservedFraction))
 
 

@@ -114,8 +114,7 @@ class MeasureObjectsTask(pipe_base.PipelineTask):
         first = (tract << 40) + (patch << 24) + 1
         table.add_column([first + k for k in range(len(table))], name="objectId", index=0)
         table["tract"], table["patch"] = tract, patch
-        homes = [skymap.find(float(ra), float(dec))[:1] for ra, dec in zip(table["ra"], table["dec"])]
-        table["primary"] = [home == [(tract, patch)] for home in homes]
+        table["primary"] = [skymap.home(ra, dec) == (tract, patch) for ra, dec in zip(table["ra"], table["dec"])]
         if not len(table):  # an empty list has no type
             for name, kind in (("objectId", "i8"), ("tract", "i8"), ("patch", "i8"), ("primary", "?")):
                 table[name] = table[name].astype(kind)

@@ -14,7 +14,8 @@ from astropy.table import Table
 
 from proc_decam_dagster.archive import download, downloaded_md5s, state_file_of
 from proc_decam_dagster.archive.client import Archive
-from proc_decam_dagster.archive.downloads import Outcome
+from proc_decam_dagster.archive.ledger import Ledger
+from proc_decam_dagster.archive.outcomes import FileResult, Outcome
 from proc_decam_dagster.archive.state import COLUMNS, read_state
 from proc_decam_dagster.errors import SurveyError
 
@@ -45,9 +46,13 @@ def test_a_file_without_a_state_is_verified_by_reading(local, client, tmp_path):
     spoilt.write_bytes(b"spoilt")
     report = download(client, exposures_of([good, bad]), tmp_path)
     assert report.ok and report.fetched == 1 and local.served[good["md5sum"]] == 0
-    assert spoilt.read_bytes() == b"bad" and spoilt.with_name(spoilt.name + ".bad").read_bytes() == b"spoilt"
-    # A file that rots later is found by reading it again, and only then.
-    spoilt.write_bytes(b"rotten")
+    assert spoilt.read_bytes() == b"bad" and spoilt.with_name(spoilt.name + ".spoilt").read_bytes() == b"spoilt"
+    # A file that is written to later is read again; one that rots unseen is found by reading it, and only then.
+    spoilt.write_bytes(b"sad")
+    assert download(client, exposures_of([bad]), tmp_path).fetched == 1
+    times = spoilt.stat()
+    spoilt.write_bytes(b"sad")
+    os.utime(spoilt, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert download(client, exposures_of([bad]), tmp_path).fetched == 0
     assert download(client, exposures_of([bad]), tmp_path, check_disk=True).fetched == 1
     assert spoilt.read_bytes() == b"bad"
@@ -67,14 +72,17 @@ def test_each_outcome_has_its_name(local, client, tmp_path):
     outcomes = {r.md5sum: r.outcome for r in report.results}
     assert outcomes == {
         fine["md5sum"]: Outcome.VERIFIED, "0" * 32: Outcome.MD5_MISMATCH, "1" * 32: Outcome.ARCHIVE_INVALID,
-        closed["md5sum"]: Outcome.PROPRIETARY, "2" * 32: Outcome.NOT_FOUND, cut["md5sum"]: Outcome.UNAVAILABLE,
+        closed["md5sum"]: Outcome.PROPRIETARY, "2" * 32: Outcome.NOT_FOUND, cut["md5sum"]: Outcome.BROKE_OFF,
     }  # fmt: skip
     assert not report.ok and local.served["0" * 32] == 2
     assert any("proprietary until 2096-08-12" in why for _, why in report.failures)
     with pytest.raises(SurveyError, match="5 of 6 files are not on disk"):
         report.raise_on_failure()
     files = {p.name for p in tmp_path.iterdir() if not p.name.startswith(".")}
-    assert files == {f"{fine['md5sum']}_fine.fits.fz", "downloaded_exposures.ecsv"}
+    assert files == {
+        f"{fine['md5sum']}_fine.fits.fz", "downloaded_exposures.ecsv", "exposures.ledger.sqlite",
+        f"{'0' * 32}_wrong.fits.fz.bad", f"{'1' * 32}_invalid.fits.fz.bad",
+    }  # fmt: skip
     state = {r["md5sum"]: r for r in read_state(report.state_file)}
     assert not state["0" * 32]["valid_on_disk"] and state["0" * 32]["valid_in_archive"]
     assert state["0" * 32]["did_check_archive"] and not state["1" * 32]["valid_in_archive"]
@@ -163,15 +171,12 @@ def test_resumes_after_it_was_killed(local, tmp_path):
 
 def test_two_downloads_keep_one_state(local, client, tmp_path):
     """As two nights' downloads do side by side: neither loses the other's rows."""
-    from proc_decam_dagster.archive.downloads import FileResult
-    from proc_decam_dagster.archive.state import DownloadState
-
-    first, second = DownloadState(tmp_path / "s.ecsv"), DownloadState(tmp_path / "s.ecsv")
-    first.record(FileResult(tmp_path / "a", "a" * 32, Outcome.VERIFIED, checked_disk=True))
-    second.record(FileResult(tmp_path / "b", "b" * 32, Outcome.VERIFIED, checked_disk=True))
-    first.save()
-    second.save()
-    assert set(read_state(tmp_path / "s.ecsv")["md5sum"]) == {"a" * 32, "b" * 32}
+    first, second = Ledger(tmp_path / "s.ledger.sqlite"), Ledger(tmp_path / "s.ledger.sqlite")
+    first.record([FileResult(tmp_path / "a", "a" * 32, Outcome.VERIFIED, checked_disk=True)])
+    second.record([FileResult(tmp_path / "b", "b" * 32, Outcome.VERIFIED, checked_disk=True)])
+    assert set(first.entries()) == {"a" * 32, "b" * 32}
+    first.export_state()
+    assert set(read_state(tmp_path / "downloaded_s.ecsv")["md5sum"]) == {"a" * 32, "b" * 32}
 
 
 def test_the_reference_state_is_read(shared_data, local, client, tmp_path):

@@ -9,6 +9,7 @@ from lsst.daf.butler.cli.butler import UncachedButlerCLI, cli
 
 from proc_decam_dagster.camera.detectors import DETECTORS
 from proc_decam_dagster.cli import butler_plugin
+from proc_decam_dagster.cli.main import main as proc_decam
 from proc_decam_dagster.repository import open_repository
 from tests.repository.conftest import make_exposures
 
@@ -48,6 +49,30 @@ def test_the_readmes_commands_make_a_whole_repository(readme):
     assert repo.settings.skymap == "discrete"
     assert repo.butler().get("skyMap", skymap="discrete", collections="skymaps").name == "discrete"
     assert "DecamImage" in yaml.safe_load((readme / "butler.yaml").read_text())["storageClasses"]
+
+
+@pytest.mark.parametrize("commands", [2, 3, 4])
+def test_proc_decam_goes_on_where_the_plain_commands_stop(folder, commands):
+    """A plain `butler create` knows nothing of our storage classes: whichever of ours comes first adds them."""
+    for line in (
+        "create ./repo",
+        f"register-instrument ./repo {CAMERA}",
+        f"write-curated-calibrations ./repo {CAMERA}",
+        "register-skymap ./repo -c name='discrete'",
+    )[:commands]:
+        assert butler(line).exit_code == 0
+    make_exposures(folder / "data" / "images").write(folder / "data" / "exposures.ecsv")
+    for line in (
+        "ingest ./data/exposures.ecsv -b ./repo",
+        "raw ./repo bias 20190401",
+        "raw ./repo drp 20190401",
+        "skymap ./repo ./data/exposures.ecsv --name survey",
+        "define-visits ./repo 20190401",
+        "collection ./repo drp 20190401",
+        "qgraph -b ./repo -p pipelines/bias.yaml#step1 -i 20190401/bias/raw",
+    ):
+        result = CliRunner().invoke(proc_decam, shlex.split(line))
+        assert result.exit_code == 0, f"{line}\n{result.output}"
 
 
 def test_raws_and_visits(readme):

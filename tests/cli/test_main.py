@@ -53,7 +53,6 @@ def test_exit_codes_of_the_real_command(tmp_path):
     [
         "night repo table --slurm", "night repo table --pipeline-slurm", "night repo table --provider EpycProvider",
         "pipeline repo bias 20190401 --slurm", "coadd repo 2019* --slurm", "coadd repo 2019* --provider X",
-        "db create ./repo", "db start ./repo", "db stop ./repo --port 1 --db-name x",
     ],
 )  # fmt: skip
 def test_what_is_not_there_yet_says_so(line):

@@ -36,13 +36,6 @@ def test_the_chains_are_those_of_the_reference(sample):
     assert butler.collections.get_info("20190401/2019/meanclip/diff_drp").children
 
 
-@pytest.mark.parametrize("verb", ["create", "start", "stop"])
-def test_db_says_that_it_comes_later(served, verb):
-    done = served.run(f"proc-decam db {verb} ./repo")
-    assert done.returncode == 2
-    assert "error" in done.stderr.lower() and "Traceback" not in done.stderr
-
-
 def test_running_again_finds_nothing_to_do(sample):
     from proc_decam_dagster.repository import open_repository
 

@@ -6,6 +6,8 @@ import sep
 
 from proc_decam_dagster.pixels.coadd import STATISTICS, coadd, psf_tolerances
 from proc_decam_dagster.pixels.mask import CLIPPED, CR, NODATA, SAT, SUSPECT
+from proc_decam_dagster.pixels.photometry import psf_fluxes
+from proc_decam_dagster.pixels.psf_model import PsfModel
 from proc_decam_dagster.pixels.warp import warp
 from proc_decam_dagster.pixels.warp_stack import WarpStack
 
@@ -161,3 +163,41 @@ def test_unusable_requests_are_named():
         coadd([], 0, SHAPE)
     with pytest.raises(ValueError, match="meanclip"):
         coadd([], 0, SHAPE, statistic="mode")
+
+
+def test_where_inputs_are_missing_the_variance_holds_the_psf_error(sky):
+    """A strip that only the epoch of bad seeing covers: its stars are not the coadd's PSF, and no noise hides it."""
+    seeings, x, y = (3.8, 4.0, 4.2, 6.0), np.array([60.0, 383.0]), np.array([200.0, 200.0])
+    images = []
+    for seeing in seeings:
+        image = sky.observe(SHAPE, sky.tan_wcs(SHAPE), [], [], [], fwhm=seeing, sky=400.0, seed=int(10 * seeing))
+        sky.add_stars(image.image, x, y, np.full(2, 2e5), seeing)
+        if seeing < 6:
+            image.image[:, 366:], image.variance[:, 366:], image.mask[:, 366:] = np.nan, np.inf, NODATA
+        images.append(image)
+    out, n_image = coadd(images, 4, SHAPE, statistic="mean")
+    assert n_image[200, 60] == 4 and n_image[200, 383] == 1
+    fit = psf_fluxes(out, x, y)
+    # the coadd's PSF measures the blurred star wrong, far beyond the noise of its pixels, but not beyond the variance
+    wrong = abs(fit.flux[1] / fit.flux[0] - 1)
+    noise = np.sqrt(images[3].variance[100, 383] * out.psf.effective_area(*SHAPE)) * images[3].flux_scale
+    assert wrong > 0.1 and wrong * 2e5 * images[3].flux_scale > 50 * noise
+    star = np.s_[200, 383]
+    assert np.sqrt(out.variance[star]) > 0.1 * out.image[star]
+    # blank sky and stars with all inputs keep the variance of their noise
+    blank = np.s_[300:400, 370:396]
+    assert np.median(out.variance[blank]) == pytest.approx(np.median(images[3].variance[blank]), rel=0.02)
+    assert np.sqrt(out.variance[200, 60]) < 0.02 * out.image[200, 60]
+
+
+def test_a_warp_of_a_corner_says_nothing_of_the_psf_elsewhere(sky):
+    """Its polynomial, extrapolated over the patch, would spoil the coadd's PSF."""
+    whole = [sky.observe(SHAPE, sky.tan_wcs(SHAPE), [], [], [], fwhm=4.2, sky=400.0, seed=k) for k in range(2)]
+    corner = sky.observe(SHAPE, sky.tan_wcs(SHAPE), [], [], [], fwhm=4.2, sky=400.0, seed=3)
+    corner.image[60:], corner.variance[60:], corner.mask[60:] = np.nan, np.inf, NODATA
+    base = corner.psf.coefficients[0]
+    slope = np.zeros_like(base)
+    slope[0], slope[-1] = 0.05, -0.05
+    corner.psf = PsfModel(np.stack([base + 0.43 * slope, 0 * base, slope]), 1, SHAPE)  # right where it has pixels
+    out, _ = coadd([*whole, corner], 3, SHAPE, statistic="mean")
+    np.testing.assert_allclose(out.psf.kernel(200, 380), whole[0].psf.kernel(200, 380), atol=1e-3)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from proc_decam_dagster.pixels.dia_sources import detect_dia_sources, find_peaks, score_image
+from proc_decam_dagster.pixels.dia_sources import detect_dia_sources, find_peaks, reliability, score_image
 from proc_decam_dagster.pixels.image import MaskedImage
-from proc_decam_dagster.pixels.mask import CR, DETECTED, DETECTED_NEGATIVE, NODATA, SAT
+from proc_decam_dagster.pixels.mask import BAD, CR, DETECTED, DETECTED_NEGATIVE, NODATA, SAT, SUSPECT
 
 SHAPE = (700, 640)
 FWHM = 4.2
@@ -152,3 +152,41 @@ def test_peaks_of_a_plateau_count_once():
     score[10, 10:12] = 7
     x, y = find_peaks(score, 5.0)
     assert list(zip(x, y)) == [(10, 10)]
+
+
+def test_a_hit_narrower_than_the_psf_is_doubted(sky):
+    """What a cosmic ray leaves in two pixels is significant without the shape of a source; sources are not doubted."""
+    difference = blank(sky, seed=4)
+    x, y = grid()
+    rays = np.arange(len(x)) % 2 == 0
+    sky.add_stars(difference.image, x[~rays], y[~rays], np.full(sum(~rays), flux_of_snr(sky, 9)), FWHM)
+    for column, row in zip(x[rays].astype(int), y[rays].astype(int)):
+        difference.image[row, column : column + 2] += 12 * SIGMA
+    table = detect_dia_sources(difference)
+    found = matched(table, x, y)
+    score = np.where(found >= 0, np.asarray(table["reliability"])[found], 0)
+    assert np.mean(score[~rays] > 0.5) > 0.97
+    assert np.mean(score[rays] > 0.5) < 0.1
+
+
+def test_a_source_on_suspect_pixels_is_doubted_less_than_one_on_bad_ones(sky):
+    """A suspect pixel has a value: a good source there stays above one half, one beside a bad pixel does not."""
+    difference = blank(sky, seed=5)
+    x, y = np.array([100.0, 300.0, 500.0]), np.array([200.0, 200.0, 200.0])
+    sky.add_stars(difference.image, x, y, np.full(3, flux_of_snr(sky, 25)), FWHM)
+    difference.mask[199:202, 299:302] |= SUSPECT
+    difference.mask[200, 501] |= BAD
+    table = detect_dia_sources(difference)
+    good, suspect, bad = np.asarray(table["reliability"])[matched(table, x, y)]
+    assert good > 0.9 and 0.5 < suspect < good and bad < 0.5
+
+
+def test_flux_and_significance_must_agree(sky):
+    """On the flank of a bright star the score trusts the quiet pixels, and calls a residual there a source."""
+    difference = blank(sky, seed=6)
+    sky.add_stars(difference.image, [300.0], [300.0], flux_of_snr(sky, 12), FWHM)
+    table = detect_dia_sources(difference)
+    (row,) = table[np.abs(table["snr"]) > 8]
+    assert row["reliability"] > 0.9
+    table["flux"][table["snr"] == row["snr"]] *= 0.3
+    assert reliability(table)[table["snr"] == row["snr"]][0] < 0.1

@@ -8,6 +8,7 @@ from proc_decam_dagster.pixels.difference import SubtractionSettings, choose_dir
 from proc_decam_dagster.pixels.failure import MeasurementFailure
 from proc_decam_dagster.pixels.mask import BAD, NODATA, SAT
 from proc_decam_dagster.pixels.photometry import psf_fluxes
+from proc_decam_dagster.pixels.psf_model import PsfModel
 from proc_decam_dagster.pixels.warp import warp
 
 SHAPE = (560, 600)
@@ -148,3 +149,19 @@ def test_failures_are_named(sky, field, template_maker):
     small = sky.observe((100, 100), wcs, [], [], [], fwhm=4)
     with pytest.raises(ValueError, match="shape"):
         subtract(small, template, none, none, none, SubtractionSettings())
+
+
+def test_a_template_of_a_part_decides_by_its_psf_there(sky, field, template_maker):
+    """A PSF model means nothing where the template has no pixels: its extrapolation chose the wrong direction."""
+    wcs = sky.tan_wcs(SHAPE, rotation=1.0)
+    science, template = science_image(sky, field, wcs, 4.6), template_maker(wcs, 4.0)
+    template.image[:, 300:], template.variance[:, 300:] = np.nan, np.inf
+    template.mask[:, 300:] |= NODATA
+    narrow, wide = sky.moffat(31, 4.0), sky.moffat(31, 8.0)
+    # right amid the left half, x/nx - 0.5 = -0.25, and far too wide at the image's middle
+    template.psf = PsfModel(np.stack([wide, 4 * (wide - narrow), 0 * wide]), 1, SHAPE)
+    assert choose_direction(science.psf, template.psf) == "science"
+    difference = subtract(science, template, *stars_on(wcs, field))
+    assert difference.metadata["direction"] == "template"
+    assert difference.metadata["template_fwhm_px"] == pytest.approx(4.0, rel=0.05)
+    assert np.isnan(difference.image[:, 310:]).all() and np.isfinite(difference.image[40:500, 40:280]).mean() > 0.99

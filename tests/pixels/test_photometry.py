@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from astropy.table import Table
 
 from proc_decam_dagster.pixels import mask as planes
 from proc_decam_dagster.pixels.image import MaskedImage
+from proc_decam_dagster.pixels.measurement import aperture_fraction, measure_fluxes
 from proc_decam_dagster.pixels.photometry import aperture_fluxes, encircled_fraction, psf_fluxes
+from proc_decam_dagster.pixels.psf_model import PsfModel
+from proc_decam_dagster.pixels.psf_shape import moffat
 
 
 @pytest.fixture
@@ -79,3 +83,21 @@ def test_light_outside_the_stamp_is_found_from_the_wings(sky, fwhm, beta):
     noise = 2e-6
     found = encircled_fraction(profile + rng.normal(0, noise, profile.shape), noise, fwhm, half)
     assert found == pytest.approx(inside, abs=0.0015)
+
+
+def test_the_aperture_fraction_follows_the_psf_over_the_image():
+    """Where the PSF is broader, less light is within an aperture: the total flux of a star is the same everywhere."""
+    shape, flux = (400, 1600), 1e6
+    narrow, wide = moffat(61, 3.6, 3.0), moffat(61, 4.4, 3.0)
+    psf = PsfModel(np.stack([(narrow + wide) / 2, wide - narrow, 0 * wide]), 1, shape)  # across x
+    x, y = np.array([100.0, 800.0, 1500.0]), np.full(3, 200.0)
+    image = np.zeros(shape, np.float32)
+    for at_x, at_y in zip(x.astype(int), y.astype(int)):
+        image[at_y - 30 : at_y + 31, at_x - 30 : at_x + 31] += flux * psf.kernel(at_x, at_y)
+    exposure = MaskedImage(image, np.ones(shape, np.float32), np.zeros(shape, np.int32), psf=psf)
+    table = Table({"x": x, "y": y})
+    measure_fluxes(exposure, table, psf.fwhm(800, 200))
+    np.testing.assert_allclose(table["ap_flux_e"], flux, rtol=2e-3)
+    fraction = aperture_fraction(psf, x, y, 7.0)
+    assert (np.diff(fraction) < -0.01).all()
+    assert float(aperture_fraction(psf, 800, 200, 7.0)) == pytest.approx(fraction[1])

@@ -35,6 +35,7 @@ def test_every_position_has_a_tract_and_the_first_is_the_nearest(rings):
     for a, d in positions:
         found = dict(rings.find(a, d))
         assert found
+        assert rings.home(a, d) == rings.find(a, d)[0]
         r, e = np.radians([a, d])
         cosine = np.sin(e) * np.sin(centers[:, 1]) + np.cos(e) * np.cos(centers[:, 1]) * np.cos(r - centers[:, 0])
         near = np.flatnonzero(cosine > np.cos(np.radians(1.3)))

@@ -11,6 +11,7 @@ from proc_decam_dagster.camera.detectors import DETECTORS
 from proc_decam_dagster.camera.filters import FILTERS
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository import create, create_repository, open_repository
+from proc_decam_dagster.repository.configuration import complete_configuration
 from proc_decam_dagster.repository.engines import engine
 
 
@@ -112,13 +113,13 @@ def test_plain_butler_create_is_completed_once(tmp_path):
     Butler.makeRepo(str(tmp_path / "repo"))
     path = tmp_path / "repo" / "butler.yaml"
     before = yaml.safe_load(path.read_text())
-    assert create.complete_configuration(tmp_path / "repo", engine("embedded"))
+    assert complete_configuration(tmp_path / "repo", engine("embedded"))
     after = yaml.safe_load(path.read_text())
     assert "DecamImage" in after["storageClasses"]
     assert {k: after[k] for k in before if k not in ("storageClasses", "datastore")} == {
         k: before[k] for k in before if k not in ("storageClasses", "datastore")
     }
-    assert not create.complete_configuration(tmp_path / "repo", engine("embedded"))
+    assert not complete_configuration(tmp_path / "repo", engine("embedded"))
 
 
 def test_completion_leaves_what_a_team_has_set(tmp_path):
@@ -127,5 +128,5 @@ def test_completion_leaves_what_a_team_has_set(tmp_path):
     config = yaml.safe_load(path.read_text())
     config["storageClasses"] = {"DecamRefcat": {"pytype": "dict"}}
     path.write_text(yaml.safe_dump(config))
-    create.complete_configuration(tmp_path / "repo", engine("embedded"))
+    complete_configuration(tmp_path / "repo", engine("embedded"))
     assert yaml.safe_load(path.read_text())["storageClasses"]["DecamRefcat"] == {"pytype": "dict"}

@@ -13,6 +13,7 @@ from proc_decam_dagster.camera.distortion import tpv_header
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.psf_model import shift
 from proc_decam_dagster.pixels.psf_shape import moffat
+from proc_decam_dagster.pixels.skymap import DiscreteSkyMap
 from proc_decam_dagster.pixels.zero_point import flux_scale
 from proc_decam_dagster.tasks.calibrate_image import CalibrateImageTask, source_ids
 from proc_decam_dagster.tasks.characterization import FinalizeCharacterizationTask, UpdateVisitSummaryTask
@@ -131,6 +132,21 @@ def test_tables_of_a_visit_follow(calibrated):
     visits = run(MakeVisitTableTask, [final, final]).table
     assert len(visits) == 2 and visits["n_accepted"][0] == 1
     assert len(run(MakeCcdVisitTableTask, [final, final]).table) == 2
+
+
+def test_a_star_where_tracts_overlap_belongs_to_one_of_them(calibrated):
+    """Visits overlap several tracts: each star is associated in each, and kept in that to which it belongs."""
+    sources = run(ConsolidateTableTask, [calibrated.sources]).table
+    middle = float(np.median(sources["ra"]))
+    own = {"nx": 3, "ny": 3, "origin": [1499.5, 1499.5], "dec": float(np.median(sources["dec"]))}
+    grid = {"pixel_scale": 0.263, "patch_inner": 1000, "border": 50}
+    skymap = DiscreteSkyMap("two", grid | {"tracts": [own | {"ra": middle - 0.03}, own | {"ra": middle + 0.03}]})
+    everywhere = run(IsolatedStarAssociationTask, [sources]).stars
+    parts = [run(IsolatedStarAssociationTask, [sources], skymap, tract).stars for tract in (0, 1)]
+    assert all(len(part) > 20 for part in parts)
+    assert sorted(everywhere["star_id"]) == sorted([*parts[0]["star_id"], *parts[1]["star_id"]])
+    assert parts[0]["ra"].max() < parts[1]["ra"].min() + 1e-3
+    assert len(run(IsolatedStarAssociationTask, [sources[:0]], skymap, 0).stars) == 0
 
 
 def test_fakes_of_the_visit_are_injected_and_recovered(calibrated):

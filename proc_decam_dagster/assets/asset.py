@@ -1,0 +1,38 @@
+"""What all assets share: their owner, and a mistake that a user can mend told in one line."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+
+from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.partitions import SURVEY
+
+OWNER = f"team:{SURVEY}"
+
+
+def survey_asset(**options: Any) -> Callable[[Callable], dg.AssetsDefinition]:
+    """Return Dagster's asset decorator with what all assets of the survey share."""
+
+    def decorate(compute: Callable) -> dg.AssetsDefinition:
+        return dg.asset(owners=[OWNER], **options)(told_in_one_line()(compute))
+
+    return decorate
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Make of a `SurveyError` a failure that says what was found, what was expected and what to do next.
+
+    Raises
+    ------
+    dagster.Failure
+        Without the traceback: it would tell the user nothing. No retry would help either.
+    """
+    try:
+        yield
+    except SurveyError as error:
+        said = {"found": error.found, "expected": error.expected, "what to do next": error.fix}
+        # Not chained: the UI shows the causes of an error with their tracebacks.
+        raise dg.Failure(str(error), metadata={k: v for k, v in said.items() if v}, allow_retries=False) from None
