@@ -67,7 +67,15 @@ def bench_elsewhere(folder: Path) -> Iterator[Figure]:
         yield from demo_figures(f"elsewhere {' '.join(options)}", run_demo(folder / f"elsewhere{number}", *options))
 
 
-BENCHES = {"demo": bench_demo, "elsewhere": bench_elsewhere}
+def bench_archive(folder: Path) -> Iterator[Figure]:
+    """Downloads against curl and the reference's way, the ledger, the query of a real table."""
+    import archive
+
+    for figure in archive.bench_archive(folder):
+        yield Figure("archive", **figure)
+
+
+BENCHES = {"demo": bench_demo, "elsewhere": bench_elsewhere, "archive": bench_archive}
 
 
 def main() -> int:

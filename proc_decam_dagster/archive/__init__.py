@@ -24,6 +24,7 @@ _HOMES = {
     "shards_for": "footprint",
     "fetch_refcats": "refcats",
     "given_shards": "refcats",
+    "make_shards": "shard_maker",
     "fetch_masks": "masks",
 }
 __all__ = list(_HOMES)

@@ -246,8 +246,8 @@ def verify(
 ) -> DownloadReport:
     """Read the files of a table that are on disk, all of them, and compare their md5; nothing is fetched.
 
-    One that is spoilt is moved aside as ``.spoilt`` and entered as such, so that the next download fetches it. Takes what
-    `download` takes; files that are not on disk have the outcome `Outcome.ABSENT`.
+    One that is spoilt is moved aside as ``.spoilt`` and entered as such, so that the next download fetches it. Takes
+    what `download` takes; files that are not on disk have the outcome `Outcome.ABSENT`.
     """
     directory = Path(directory).absolute()
     files = wanted_files(exposures, directory)

@@ -11,6 +11,7 @@ from astropy.table import Table
 from proc_decam_dagster.archive.client import HttpSite
 from proc_decam_dagster.archive.errors import NotFound
 from proc_decam_dagster.archive.footprint import shards_for
+from proc_decam_dagster.archive.shard_check import check_shard
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.survey import datasets
 
@@ -58,7 +59,8 @@ def fetch_refcats(
     Raises
     ------
     SurveyError
-        If the site has none of the catalogues, lacks one that ``names`` asks for, or no shard of the footprint.
+        If the site has none of the catalogues, lacks one that ``names`` asks for, or no shard of the footprint, or
+        sends one whose sources are not those of its trixel.
     """
     site = site or HttpSite(base_url or os.environ.get(URL_VARIABLE) or URL)
     wanted, directory = set(shards_for(exposures)), Path(directory).absolute()
@@ -82,7 +84,7 @@ def fetch_refcats(
         )
     for name in {w[0] for w in work}:
         (directory / name).mkdir(parents=True, exist_ok=True)
-    fetch_files(site, [(source, path) for _, source, path in work], jobs, progress)
+    fetch_files(site, [(source, path) for _, source, path in work], jobs, progress, check_shard)
     shards: dict[str, list[Path]] = {}
     for name, _, path in work:
         shards.setdefault(name, []).append(path)
@@ -125,14 +127,25 @@ def parse_index(text: str) -> dict[int, str]:
 
 def fetch_files(
     site: HttpSite, files: list[tuple[str, Path]], jobs: int = 4,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Callable[[int, int, str], None] | None = None, check: Callable[[Path, str], object] | None = None,
 ) -> None:  # fmt: skip
-    """Fetch (path on the site, path on disk) that are not there yet; the first failure ends it, what came stays."""
+    """Fetch (path on the site, path on disk) that are not there yet; the first failure ends it, what came stays.
+
+    What came has the length that was announced; ``check`` looks at what is in it (given a path, and the name that the
+    file is to have) and raises an error if that is wrong: only what passed gets its name.
+    """
 
     def one(item: tuple[str, Path]) -> Path:
         source, path = item
         if not path.is_file():
-            site.fetch(source, path)
+            arrived = path.with_name(f"{path.name}.unchecked") if check else path
+            site.fetch(source, arrived)
+            if check:
+                try:
+                    check(arrived, path.name)
+                    os.replace(arrived, path)
+                finally:
+                    arrived.unlink(missing_ok=True)
         return path
 
     with ThreadPoolExecutor(max(jobs, 1)) as pool:

@@ -141,26 +141,36 @@ class TapSite:
                 code = getattr(error, "code", None)
                 if code is not None and 400 <= int(code) < 500 and int(code) != 429:
                     raise QueryRefused(f"{self.url} refuses the query {adql!r}: {_said(error)} ({code})") from None
-                failure = Unavailable(
-                    f"{self.url} does not answer ({_said(error)}; tried {attempt + 1} times)",
-                    fix="check the network and the address, or try again later",
-                )
+                failure = self._unavailable(error, attempt)
             except DALFormatError as error:  # what came is no VOTable, or not the whole of one
-                failure = TransferFailed(
-                    f"{self.url} sent an answer that cannot be read ({_said(error)}; tried {attempt + 1} times)",
-                    "a VOTable", "check that the address is that of a TAP service, or try again later",
-                )  # fmt: skip
+                if isinstance(getattr(error, "cause", None), OSError):  # requests' own errors are among them
+                    failure = self._unavailable(error, attempt)
+                else:
+                    failure = TransferFailed(
+                        f"{self.url} sent an answer that cannot be read ({_said(error)}; tried {attempt + 1} times)",
+                        "a VOTable",
+                        "check that the address is that of a TAP service, or try again later",
+                    )
             if attempt == self.retries:
                 raise failure
             time.sleep(self.backoff * 2**attempt * random.uniform(0.75, 1.25))
         raise AssertionError("unreachable")
 
+    def _unavailable(self, error: Exception, attempt: int) -> Unavailable:
+        return Unavailable(
+            f"{self.url} does not answer ({_said(error)}; tried {attempt + 1} times)",
+            fix="check the network and the address, or try again later",
+        )
+
     def _query(self, adql: str) -> tuple[Table, bool]:
         import pyvo
         import requests
-        from pyvo.dal.exceptions import DALQueryError
+        from pyvo.dal.exceptions import DALOverflowWarning, DALQueryError
 
-        with requests.Session() as session, warnings.catch_warnings(action="ignore"):
+        # Too many rows are no surprise here, and how services bend the VOTable standard is not the user's concern.
+        warnings.filterwarnings("ignore", category=DALOverflowWarning)
+        warnings.filterwarnings("ignore", module=r"astropy\.io\.votable")
+        with requests.Session() as session:
             session.headers["User-Agent"] = USER_AGENT
             session.request = functools.partial(session.request, timeout=self.timeout)
             result = pyvo.dal.TAPService(self.url, session=session).run_sync(adql)

@@ -1,6 +1,5 @@
 """One file over HTTP onto disk: whole and verified under its name, or not there at all."""
 
-import ctypes
 import errno
 import fcntl
 import hashlib
@@ -19,15 +18,14 @@ from pathlib import Path
 
 from proc_decam_dagster.archive.errors import Cancelled, ChecksumMismatch, DiskFull, TransferFailed
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18
+"""Bytes that are read, hashed and written at a time: with more of them in the air, caches no longer hold them all."""
 SPACE_MARGIN = 64 << 20
 """Bytes that are left free on a disk whatever happens, so that states and databases beside the files can be written."""
 LARGEST = 32 << 30
 """Bytes that no file of the archive has: an answer that announces more is mistaken, and says nothing of the disk."""
 SLOW_SECONDS, SLOW_BYTES = 120.0, 64 << 10
 """A transfer that brings less than so many bytes in so many seconds counts as stalled, though it never stands still."""
-FLUSH = 32 << 20
-"""Bytes after which the disk is told to begin writing, so that the last sync of a file has little left to do."""
 LOCK_NAME = ".downloading.lock"
 
 
@@ -181,7 +179,7 @@ def write_body(
     if on_size:
         on_size(announced)
     space = space or SpaceGuard(path.parent)
-    digest, count, flushed = hashlib.md5(usedforsecurity=False), 0, 0
+    digest, count = hashlib.md5(usedforsecurity=False), 0
     with space.reserve(announced, path.name) as written:
         try:
             with open(partial, "wb", buffering=0) as out:
@@ -191,9 +189,6 @@ def write_body(
                     _write_all(out, chunk)
                     digest.update(chunk)
                     count += len(chunk)
-                    if count - flushed >= FLUSH:
-                        _start_writing(out.fileno(), flushed, count - flushed)
-                        flushed = count
                     written(len(chunk))
                     if on_bytes:
                         on_bytes(len(chunk))
@@ -313,18 +308,6 @@ def _write_all(out, chunk) -> None:
     done = out.write(chunk)
     while done < len(chunk):  # a disk that is nearly full takes a part, then refuses
         done += out.write(memoryview(chunk)[done:])
-
-
-def _start_writing(descriptor: int, start: int, length: int) -> None:
-    """Tell the disk to begin; Linux alone knows how, and it is not needed for anything but speed."""
-    if _sync_file_range is not None:
-        _sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(length), 2)
-
-
-try:
-    _sync_file_range = ctypes.CDLL(None).sync_file_range if sys.platform == "linux" else None
-except (OSError, AttributeError):
-    _sync_file_range = None
 
 
 def _mb(size: int) -> str:

@@ -2,13 +2,14 @@
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 import dagster as dg
 from pydantic import Field
 
 from proc_decam_dagster.assets.asset import survey_asset
 from proc_decam_dagster.assets.lineage import dependency
-from proc_decam_dagster.assets.presentation import data_version, markdown_table
+from proc_decam_dagster.assets.presentation import data_version, markdown_table, picture
 from proc_decam_dagster.resources import ArchiveClient, ButlerRepository, Survey
 
 GROUP = "references"
@@ -63,19 +64,50 @@ def defects(
     return dg.MaterializeResult(metadata=report.as_dict(), data_version=data_version(report.as_dict().items()))
 
 
+class Catalogues(dg.Config):
+    """Where reference catalogues are from."""
+
+    source: Literal["shards", "tap"] = Field(
+        default="shards", description="`shards` that are ready on a site, or made from public `tap` services"
+    )
+    tap_urls: dict[str, str] = Field(
+        default={}, description="Other TAP services, by catalogue (`gaia_dr3`, `ps1`); Data Lab's and MAST's if empty"
+    )
+    tap_tables: dict[str, str] = Field(default={}, description="Other names of the tables there, by catalogue")
+
+
 @survey_asset(group_name=GROUP, kinds={"fits"}, deps=[dependency("exposures", "refcats")])
-def refcats(survey: Survey, archive: ArchiveClient, repository: ButlerRepository) -> dg.MaterializeResult:
-    """Reference catalogues of the survey's footprint as htm7 shards (`refcats`)."""
-    from proc_decam_dagster.archive import fetch_refcats
+def refcats(
+    config: Catalogues, survey: Survey, archive: ArchiveClient, repository: ButlerRepository
+) -> dg.MaterializeResult:
+    """Reference catalogues of the survey's footprint as htm7 shards (`refcats`), and a map of what is there."""
+    from proc_decam_dagster.archive import fetch_refcats, make_shards, shards_for
+    from proc_decam_dagster.archive.shard_maker import SOURCES
+    from proc_decam_dagster.report import coverage_map
+    from proc_decam_dagster.report.sky import COVERAGE_NAME
     from proc_decam_dagster.repository import ingest_refcats
+    from proc_decam_dagster.survey.datasets import REFCATS
     from proc_decam_dagster.survey.exposures import read_exposures
 
     table = read_exposures(survey.exposures_file)
-    shards = fetch_refcats(table, survey.refcats, base_url=archive.refcat_url or None)
+    if config.source == "tap":
+        other = [{REFCATS.get(k, k): v for k, v in given.items()} for given in (config.tap_urls, config.tap_tables)]
+        shards = make_shards(table, survey.refcats, urls=other[0], tables=other[1])
+    else:
+        shards = fetch_refcats(table, survey.refcats, base_url=archive.refcat_url or None)
     ingest_refcats(repository.ensure(), shards)
-    counts = [(name, len(paths)) for name, paths in shards.items()]
+    wanted = set(shards_for(table))
+    expected = SOURCES if config.source == "tap" else shards
+    present = {name: {int(path.stem) for path in shards.get(name, ())} for name in expected}
+    coverage = coverage_map(table, wanted, present)
+    (survey.folder / COVERAGE_NAME).write_bytes(coverage)
+    counts = [(name, len(there), len(wanted - there)) for name, there in present.items()]
     return dg.MaterializeResult(
-        metadata={"shards": sum(c for _, c in counts), "catalogues": markdown_table(("catalogue", "shards"), counts)},
+        metadata={
+            "shards": sum(there for _, there, _ in counts),
+            "catalogues": markdown_table(("catalogue", "shards", "missing in the footprint"), counts),
+            "coverage": picture(coverage, "trixels of the footprint by catalogue"),
+        },
         data_version=data_version(sorted(str(path) for paths in shards.values() for path in paths)),
     )
 

@@ -135,7 +135,7 @@ def grant(repo, user, to, read_only, new_password) -> None:
     """Give a person a role of their own. The password goes into a file that only you can read."""
     from proc_decam_dagster.database import grant as give
 
-    path = give(repo, user, to=to, read_only=read_only, new_password_=new_password)
+    path = give(repo, user, to=to, read_only=read_only, renew=new_password)
     may = "may read" if read_only else "may read and write"
     if path is None:
         click.echo(f"{user} {may}; the password is the one given before (--new-password makes another)")

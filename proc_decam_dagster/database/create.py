@@ -82,7 +82,8 @@ def create_database(
     before = cluster.settings
     wanted = _wanted(cluster, before, port, database, listen, allow, dagster)
     require_usable()
-    _require_no_other_registry(cluster, before)
+    if repository:
+        _require_no_other_registry(cluster, before)
     if repository and registry_of(cluster) is None:
         from proc_decam_dagster.repository import engines
 
@@ -158,6 +159,11 @@ def _require_no_other_registry(cluster: Cluster, settings: ClusterSettings) -> N
         return
     from sqlalchemy.engine import make_url
 
+    if uri.startswith("postgresql") and make_url(uri).host == LOOPBACK and not cluster.exists:
+        raise SurveyError(
+            f"{cluster.root} is a repository whose database, {uri}, is not in {cluster.folder}",
+            fix=f"`proc-decam db restore {cluster.root} BACKUP` makes it anew from a backup",
+        )
     kind = "an SQLite file" if uri.startswith("sqlite") else make_url(uri).render_as_string()
     raise SurveyError(
         f"{cluster.root} is a repository already, and its registry is {kind}",

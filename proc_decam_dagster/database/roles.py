@@ -129,7 +129,7 @@ def _is_set(cluster: Cluster, user: ServerUser) -> bool:
 
 
 def grant(
-    root: str | Path, person: str, *, to: Path | None = None, read_only: bool = False, new_password_: bool = False
+    root: str | Path, person: str, *, to: Path | None = None, read_only: bool = False, renew: bool = False
 ) -> Path | None:
     """Give a person a role of their own, and write its credentials into a file for them.
 
@@ -141,7 +141,7 @@ def grant(
         File for the credentials, mode 600, which the person adds to their ``~/.lsst/db-auth.yaml``.
     read_only : `bool`
         Whether the person may only read.
-    new_password_ : `bool`
+    renew : `bool`
         Give someone who has access already another password.
 
     Returns
@@ -158,14 +158,14 @@ def grant(
     url = place(cluster.settings)
     to = to or Path(f"{person}-db-auth.yaml")
     known = has_role(cluster, user, person)
-    if (not known or new_password_) and to.exists():
+    if (not known or renew) and to.exists():
         raise SurveyError(f"{to} exists already", "a new file for the credentials", "give another with --to")
     group, other = (READERS, OWNER) if read_only else (OWNER, READERS)
     text = "" if known else f'CREATE ROLE "{person}" LOGIN;\n'
     text += f'REVOKE {other} FROM "{person}"; GRANT {group} TO "{person}";\n'
     text += f'ALTER ROLE "{person}" ' + ("RESET role;" if read_only else f"SET role TO '{OWNER}';")
     sql(cluster, user, f"SET client_min_messages = error; BEGIN; {text} COMMIT;")
-    if known and not new_password_:
+    if known and not renew:
         return None
     entry = {"url": url, "username": person, "password": new_password()}
     note = f"# For {person}: put this first into ~/.lsst/db-auth.yaml (mode 600), then delete this file.\n"

@@ -21,6 +21,7 @@ SECONDS_TO_STOP = 60
 SECONDS_FOR_ORPHANS = 30
 """How long processes of a killed server may take to notice it."""
 LONGEST_LOG = 20_000_000
+EVERYWHERE = "0.0.0.0"
 
 
 @dataclass(frozen=True)
@@ -110,19 +111,28 @@ def reload(cluster: Cluster, user: ServerUser) -> None:
         os.kill(postmaster.pid, signal.SIGHUP)
 
 
-def require_free_port(cluster: Cluster, settings: ClusterSettings) -> None:
+def require_free_port(cluster: Cluster, settings: ClusterSettings, before: ClusterSettings | None = None) -> None:
     """Check that the server can listen.
+
+    Parameters
+    ----------
+    before : `ClusterSettings`, optional
+        What the server may be listening to at the moment: that is not asked for again.
 
     Raises
     ------
     SurveyError
         If another program has its port (the next free one is named), or if the address is not this machine's.
     """
-    busy = _busy_address(settings, settings.port)
+    hosts = _hosts(settings)
+    if before is not None and before.port == settings.port:
+        mine = _hosts(before)
+        hosts = [] if EVERYWHERE in mine or EVERYWHERE in hosts else [h for h in hosts if h not in mine]
+    busy = _busy(hosts, settings.port)
     if busy is None:
         return
     others = range(settings.port + 1, min(settings.port + 1000, 65536))
-    free = next((p for p in others if _busy_address(settings, p) is None), None)
+    free = next((p for p in others if _busy(_hosts(settings), p) is None), None)
     verb = "start" if cluster.exists else "create"
     raise SurveyError(
         f"port {settings.port} of {busy} is taken by another program", "a free port",
@@ -130,9 +140,13 @@ def require_free_port(cluster: Cluster, settings: ClusterSettings) -> None:
     )  # fmt: skip
 
 
-def _busy_address(settings: ClusterSettings, port: int) -> str | None:
-    listen = "0.0.0.0" if settings.listen == "*" else settings.listen
-    for host in filter(None, (LOOPBACK, listen)):
+def _hosts(settings: ClusterSettings) -> list[str]:
+    return [h for h in (LOOPBACK, EVERYWHERE if settings.listen in ("*", "::") else settings.listen) if h]
+
+
+def _busy(hosts: list[str], port: int) -> str | None:
+    """Return the first of some addresses whose port is taken."""
+    for host in hosts:
         try:
             family, kind, protocol, _, where = socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -45,8 +45,8 @@ def bring_up(cluster: Cluster, user: ServerUser, settings: ClusterSettings) -> b
     """Bring the server into the state that its settings ask for; return whether it was started."""
     before = cluster.settings if cluster.exists else settings
     moved = (settings.port, settings.listen) != (before.port, before.listen)
-    if moved and settings.port != before.port:
-        require_free_port(cluster, settings)
+    if moved:
+        require_free_port(cluster, settings, before)
     settings = replace(settings, host=before.host)
     if not cluster.exists or settings != before:
         if moved and running(cluster, user):

@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 from proc_decam_dagster.pixels import mask as planes
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.jit import jit
+from proc_decam_dagster.pixels.measurement import FLAG_PLANES
 from proc_decam_dagster.pixels.photometry import aperture_fluxes, psf_fluxes
 from proc_decam_dagster.pixels.psf_model import FWHM_PER_SIGMA
 from proc_decam_dagster.pixels.tiles import Tiles
@@ -17,16 +18,7 @@ OPPOSITE_THRESHOLD = 4.0
 """Significance of an opposite lobe that makes a dipole."""
 DIPOLE_RATIO = 0.3
 """… and its strength relative to the stronger lobe."""
-FLAG_COLUMNS = {
-    "edge": planes.EDGE | planes.NODATA,
-    "saturated": planes.SAT,
-    "bad": planes.BAD,
-    "cosmic_ray": planes.CR,
-    "interpolated": planes.INTERP,
-    "suspect": planes.SUSPECT,
-    "crosstalk": planes.CROSSTALK,
-    "injected": planes.INJECTED,
-}
+FLAG_COLUMNS = {name.removeprefix("flag_"): bits for name, bits in FLAG_PLANES.items()}
 """Boolean columns, each set where one of its mask bits lies within a pixel of the centre."""
 
 

@@ -1,16 +1,15 @@
 """Bad-pixel masks, Community-Pipeline and DES, made into curated defects: tables of boxes, certified for all time."""
 
 import os
-import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from astropy.table import Table
 
+from proc_decam_dagster.archive.masks import read_mask
 from proc_decam_dagster.camera.detectors import DETECTORS
 from proc_decam_dagster.camera.geometry import TRIMMED_SHAPE
 from proc_decam_dagster.errors import SurveyError
@@ -24,6 +23,7 @@ FAMILIES = {
     "des": "des/D_n20150105t0115_c{detector:02d}_r2134p01_bpm.fits",
 }
 """File of each family's mask of a detector, below the folder that is given."""
+FETCH_AGAIN = "delete it, and run `proc-decam defects` again, which fetches what is not there"
 DES_SUSPECT = 512
 """Value of suspect pixels in the DES masks; every other value but 0 is bad."""
 
@@ -92,7 +92,9 @@ def ingest_defects(
     report = DefectsReport(calib_collection, len(wanted))
     tables: dict[str, dict[int, Table]] = {bad_dataset: {}, suspect_dataset: {}}
     for detector in wanted:
-        bad, suspect = union_masks(*(read_mask(folder / p.format(detector=detector)) for p in FAMILIES.values()))
+        bad, suspect = union_masks(
+            *(read_mask(folder / p.format(detector=detector), fix=FETCH_AGAIN) for p in FAMILIES.values())
+        )
         tables[bad_dataset][detector] = mask_to_boxes(bad)
         tables[suspect_dataset][detector] = mask_to_boxes(suspect)
         report.bad_pixels += int(bad.sum())
@@ -116,7 +118,8 @@ def union_masks(cp: np.ndarray, des: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def mask_to_boxes(mask: np.ndarray) -> Table:
     """Return boxes that cover exactly the set pixels of a mask.
 
-    Runs along x that repeat from row to row become one box, so that a bad column is one box.
+    Runs along x that repeat from row to row become one box, so that a bad column is one box; or runs along y that
+    repeat from column to column, if those are fewer.
 
     Parameters
     ----------
@@ -127,6 +130,14 @@ def mask_to_boxes(mask: np.ndarray) -> Table:
     boxes : `astropy.table.Table`
         Integer columns ``x0, y0, width, height`` in pixels, which do not overlap.
     """
+    along_x, along_y = _runs(mask), _runs(mask.T)
+    boxes = along_x if len(along_x) <= len(along_y) else [(x, y, w, h) for y, x, h, w in along_y]
+    columns = np.array(sorted(boxes), np.int32).reshape(-1, 4)
+    return Table(columns, names=("x0", "y0", "width", "height"))
+
+
+def _runs(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
+    """Return boxes (x0, y0, width, height) of runs along x that repeat from row to row."""
     rows = np.nonzero(mask.any(axis=1))[0]
     edges = np.diff(np.pad(mask[rows].astype(np.int8), ((0, 0), (1, 1))), axis=1)
     starts, stops = np.nonzero(edges == 1), np.nonzero(edges == -1)
@@ -143,8 +154,7 @@ def mask_to_boxes(mask: np.ndarray) -> Table:
         growing.update({run: y for run in runs if run not in growing})
         last = y
     boxes += [(run[0], y0, run[1] - run[0], last + 1 - y0) for run, y0 in growing.items()]
-    columns = np.array(sorted(boxes), np.int32).reshape(-1, 4)
-    return Table(columns, names=("x0", "y0", "width", "height"))
+    return boxes
 
 
 def boxes_to_mask(boxes: Table, shape: tuple[int, int] = TRIMMED_SHAPE) -> np.ndarray:
@@ -153,26 +163,6 @@ def boxes_to_mask(boxes: Table, shape: tuple[int, int] = TRIMMED_SHAPE) -> np.nd
     for x0, y0, width, height in boxes.iterrows("x0", "y0", "width", "height"):
         mask[y0 : y0 + height, x0 : x0 + width] = True
     return mask
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """Return a mask file's image, (4096, 2048) int32, in the frame of the trimmed CCD.
-
-    Raises
-    ------
-    SurveyError
-        If the file cannot be read or has another shape.
-    """
-    fix = "delete it, and run `proc-decam defects` again, which fetches what is not there"
-    try:
-        with warnings.catch_warnings(action="ignore"), fits.open(path, memmap=False) as hdus:
-            images = [h.data for h in hdus if h.data is not None and h.data.ndim == 2]
-    except (OSError, ValueError, TypeError) as error:
-        raise SurveyError(f"mask {path} cannot be read ({error})", "a FITS image", fix) from None
-    if not images or images[0].shape != TRIMMED_SHAPE:
-        found = f"an image of shape {images[0].shape}" if images else "no image"
-        raise SurveyError(f"mask {path} holds {found}", f"a trimmed CCD, {TRIMMED_SHAPE}", fix)
-    return images[0].astype(np.int32)
 
 
 def missing_masks(bpm_dir: str | os.PathLike, detectors: Iterable[int] | None = None) -> list[str]:

@@ -168,10 +168,13 @@ def open_repository(root: str | os.PathLike) -> Repository:
     try:
         completed = complete_configuration(repository.root, repository.engine)
     except (YAMLError, SQLAlchemyError, FileNotFoundError) as error:
+        fix = "restore them from a backup, or make a new repository with `proc-decam create`"
+        if isinstance(error, SQLAlchemyError) and (repository.root / "_registry").is_dir():
+            fix = f"`proc-decam db status {repository.root}` shows its state, `proc-decam db start` starts it"
         raise SurveyError(
             f"{repository.root} cannot be opened: {' '.join(str(error).split())[:300]}",
             "a readable butler.yaml and a registry that answers",
-            "restore them from a backup, or make a new repository with `proc-decam create`",
+            fix,
         ) from error
     if completed:
         repository.close()

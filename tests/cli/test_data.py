@@ -43,6 +43,34 @@ def test_download_fails_by_name(served, tmp_path):
     assert "holds no raw files" in proc_decam(line, 1).stderr
 
 
+def test_dry_run_nights_verify_and_adopt_as_typed(survey, served, tmp_path, monkeypatch):
+    environment = {"PROC_DECAM_ARCHIVE_URL": served.url}
+    line = "download ./data/exposures.ecsv --download-dir ./elsewhere"
+    told = proc_decam(f"{line} --nights 20190402 --dry-run", **environment).stdout
+    assert "0 files to fetch, 3 there and verified" in told  # where the first download put them
+    images = sorted((survey / "data" / "images").glob("*.fz"))
+    for ledger in (survey / "data").glob("*.ledger.sqlite*"):
+        ledger.unlink()
+    (survey / "data" / "downloaded_exposures.ecsv").unlink()
+    told = proc_decam(f"{line} --dry-run", **environment).stdout
+    assert "9 files to fetch, 0 there" in told and "unknown" in told and not (survey / "elsewhere").exists()
+    images[0].write_bytes(b"half")
+    adopted = proc_decam("adopt ./data/images", 1)
+    assert "8 of 9 files are verified" in adopted.stdout and "left where it is" in adopted.stdout
+    assert adopted.stderr.splitlines()[-1].startswith("error: 1 files are spoilt")
+    into = "download ./data/exposures.ecsv --download-dir ./data/images"
+    assert "1 files to fetch, 8 there and verified" in proc_decam(f"{into} --dry-run", **environment).stdout
+    assert "1 files fetched" in proc_decam(into, **environment).stdout
+    assert "MB/s of past downloads" not in proc_decam(f"{into} --dry-run", **environment).stdout  # nothing to fetch
+    assert "9 files read and verified" in proc_decam(f"{into} --verify", **environment).stdout
+    images[1].write_bytes(b"rotten")
+    told = proc_decam(f"{into} --verify -j 2", 1, **environment)
+    assert "spoilt on disk" in told.stdout and images[1].with_name(images[1].name + ".spoilt").exists()
+    assert "1 files fetched" in proc_decam(f"{into} --nights '2019.*'", **environment).stdout
+    assert "no night matches" in proc_decam(f"{into} --nights 2031", 1, **environment).stderr
+    assert "there is no exposures.ecsv" in proc_decam("adopt ./elsewhere", 1).stderr
+
+
 def test_from_raws_to_chains(survey):
     result = proc_decam("ingest ./data/exposures.ecsv -b ./repo --select night=20190401 obs_type='zero'")
     assert "2 ingested, 0 there before, 0 failed" in result.stdout
@@ -100,6 +128,46 @@ def test_fakes_defects_and_refcats(survey, served, shared_data):
     lacking = proc_decam("defects ./repo ./data/bpm --detectors 2", 1, **sites).stderr.splitlines()[-1]
     assert lacking.startswith("error: data/bpm lacks 2 masks")
     assert "no defects is certified now" in proc_decam("decertify ./repo DECam/calib_bpm defects").stdout
+
+
+def test_refcats_made_from_a_tap_service(survey):
+    from archive.tap_server import LocalTap
+    from archive.test_shard_maker import around, gaia_rows
+
+    with LocalTap(gaia_dr3__gaia_source=gaia_rows(*around(149.4, 1.7, 1.6, 1500))) as tap:
+        tap.row_limit = 400
+        line = f"refcats ./repo ./data/exposures.ecsv --source tap --catalogues gaia_dr3 --tap-url gaia_dr3={tap.url}"
+        shown = proc_decam(line).stdout
+        assert shown.splitlines()[1].startswith("gaia_dr3_20230707") and "refcats_coverage.png" in shown
+        assert (survey / "data" / "refcats_coverage.png").read_bytes()[:4] == b"\x89PNG"
+        again = proc_decam(line.replace("gaia_dr3=", "")).stdout.splitlines()[1].split()
+        assert again[3:] == ["0", "0"] and again[1] == again[2]  # none missing, none new
+        tap.tables.clear()
+        refused = proc_decam(line.replace("refcats ./repo", "refcats ./repo --directory more"), 1).stderr
+        assert "unknown table" in refused
+    assert "go with --source tap" in proc_decam(line.replace("--source tap", ""), 2).stderr
+    assert "is none of ps1" in proc_decam(line.replace("gaia_dr3=http", "tycho=http"), 2).stderr
+
+
+def test_exposures_again_names_what_changed(served, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    environment = {"PROC_DECAM_ARCHIVE_URL": served.url}
+    proc_decam("exposures ./data --dates 20190401 20190401", **environment)
+    assert (tmp_path / "data" / "exposures_sky.png").read_bytes()[:4] == b"\x89PNG"
+    result = proc_decam("exposures ./data", **environment)
+    assert "since the last search: 3 new" in result.stdout and "exposures_changes.ecsv" in result.stdout
+    missing = Table.read("data/missing_data.ecsv")
+    assert missing["nearest_night"].tolist() == ["20190401"] and missing["days_away"].tolist() == [-1]
+    assert "is as it was, 9 files" in proc_decam("exposures ./data", **environment).stdout
+    gone = served.rows.pop(5)
+    try:
+        result = proc_decam("exposures ./data", **environment)
+        assert f"vanished: object {gone['EXPNUM']}" in result.stdout and "stay in the table" in result.stdout
+    finally:
+        served.rows.insert(5, gone)
+    assert "1 returned" in proc_decam("exposures ./data", **environment).stdout
+    some = proc_decam("exposures ./zeros --obs-types object zero --instcal", **environment).stdout
+    assert "wrote 7 files of 2 nights" in some
 
 
 def _serve_reference_data(served, shared_data) -> None:

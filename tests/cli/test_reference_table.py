@@ -96,7 +96,10 @@ def test_option_and_its_default(name, option):
     (parameter,) = [p for p in command_of(name).params if option in p.opts]
     if expected is UNSET:
         return
-    assert parsed(name, needed(name)).params[parameter.name] == expected
+    if not parameter.expose_value:  # --log-level acts by itself
+        assert parameter.default == expected
+    else:
+        assert parsed(name, needed(name)).params[parameter.name] == expected
 
 
 def needed(name: str) -> list[str]:
@@ -129,8 +132,11 @@ def test_a_line_with_every_option_is_understood(name):
 
 @pytest.mark.parametrize("verb", ["create", "start", "stop"])
 def test_db(verb):
-    text = CliRunner().invoke(main, ["db", verb, "--help"]).output + CliRunner().invoke(main, ["db", "--help"]).output
-    assert "--port" in text and "55432" in text and "--db-name" in text and "proc_decam_registry" in text
+    result = CliRunner().invoke(main, ["db", verb, "--help"])
+    assert result.exit_code == 0 and "REPO" in result.output
+    if verb == "create":
+        for text in ("--port", "55432", "--db-name", "proc_decam_registry"):
+            assert text in result.output
 
 
 @pytest.mark.parametrize("line", ["--help", *(f"{name} --help" for name in COMMANDS)])

@@ -469,7 +469,7 @@ def test_J_that_is_no_number_of_cores(survey, jobs):
     [
         f"night ./repo {TABLE} -J 0", f"night ./repo {TABLE} -J x", f"ingest {TABLE} -b ./repo -J 0",
         f"download {TABLE} -j 0", "night ./repo", "nonsense", "night ./repo 20190401 --nonsense",
-        f"ingest {TABLE} -b ./repo --transfer teleport", "coadd ./repo 2019* --slurm", "db create ./repo",
+        f"ingest {TABLE} -b ./repo --transfer teleport", "coadd ./repo 2019* --slurm"
     ],
 )  # fmt: skip
 def test_wrong_use_is_one_line_too(survey, line):

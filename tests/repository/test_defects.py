@@ -123,3 +123,19 @@ def test_unreadable_mask_is_named_and_nothing_is_written(night, tmp_path, spoil)
     with pytest.raises(SurveyError, match="D_n20150105t0115_c01_r2134p01_bpm.fits"):
         ingest_defects(night, folder, detectors=(1,))
     assert not list(night.butler().registry.queryDatasetTypes("defects"))
+
+
+def test_real_masks_come_back_from_far_fewer_boxes(shared_data):
+    """The curated defects of 2015-01-05 as masks, compacted: equal to the pixel."""
+    files = sorted((shared_data / "calibs" / "defects").rglob("*.fits"))[::8]
+    pixels = boxes = 0
+    for path in files:
+        real = fits.getdata(path, 1)
+        mask = np.zeros(SHAPE, bool)
+        for x0, y0, width, height in zip(real["x0"], real["y0"], real["width"], real["height"]):
+            mask[y0 : y0 + height, x0 : x0 + width] = True
+        found = mask_to_boxes(mask)
+        assert (boxes_to_mask(found) == mask).all()
+        pixels, boxes = pixels + int(mask.sum()), boxes + len(found)
+    assert files and boxes < pixels / 20
+    print(f"{len(files)} masks: {pixels} pixels in {boxes} boxes")
