@@ -103,3 +103,12 @@ def test_a_night_that_is_dealt_with_is_not_asked_for_again(survey):
     instance.add_dynamic_partitions(NIGHTS.name, ["20190401"])
     context = dg.build_sensor_context(instance=instance, resources={"survey": survey}, cursor=first.cursor)
     assert isinstance(new_downloads(context), dg.SkipReason)
+
+
+def test_a_file_that_nobody_verified_does_not_count(survey):
+    """As rsync leaves it, whole or half: only what the ledger knows can start a run."""
+    table = Table.read(survey.exposures_file, format="ascii.ecsv")
+    survey.images.mkdir()
+    for row in table:
+        (survey.images / file_name(row)).write_bytes(b"half")
+    assert isinstance(_tick(survey, dg.DagsterInstance.ephemeral()), dg.SkipReason)

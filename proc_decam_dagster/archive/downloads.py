@@ -140,17 +140,17 @@ def _groups(keys: np.ndarray) -> list[tuple[str, np.ndarray]]:
     return [(str(keys[rows[0]]), rows) for rows in np.split(order, starts[1:]) if len(rows) > 1]
 
 
-def open_ledger(directory: Path, state_file: str | os.PathLike | None) -> Ledger:
+def open_ledger(directory: Path, state_file: str | os.PathLike | None, *, read_only: bool = False) -> Ledger:
     """Return the ledger that keeps a state file's rows; by default the one in the folder of images."""
     state_file = Path(state_file) if state_file else state_file_of(directory / FILE_NAME)
-    return Ledger(ledger_of_state(state_file), state_file)
+    return Ledger(ledger_of_state(state_file), state_file, read_only=read_only)
 
 
 def plan(exposures: Table, directory: str | os.PathLike, *, state_file: str | os.PathLike | None = None) -> Plan:
     """Return what a download would do, without asking the archive; takes what `download` takes."""
     directory = Path(directory).absolute()
     files = wanted_files(exposures, directory)
-    with open_ledger(directory, state_file) as ledger:
+    with open_ledger(directory, state_file, read_only=True) as ledger:
         known, means, rate = ledger.entries(), ledger.mean_sizes(), ledger.past_rate()
     there = [f for f in files.values() if f.md5 in known and known[f.md5].unchanged()]
     missing = [f for f in files.values() if not (f.md5 in known and known[f.md5].unchanged())]

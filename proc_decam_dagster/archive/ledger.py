@@ -122,7 +122,9 @@ class Ledger:
         self.state_file = Path(state_file).absolute() if state_file else state_of_ledger(self.path)
         with self._told():
             if read_only and self.path.is_file():
-                address = f"{self.path.as_uri()}?mode=ro"
+                # Write-ahead needs a file beside it even to read, which cannot be made everywhere.
+                frozen = "" if os.access(self.path.parent, os.W_OK) else "&immutable=1"
+                address = f"{self.path.as_uri()}?mode=ro{frozen}"
             elif read_only:
                 address = ":memory:"
             else:
@@ -132,7 +134,7 @@ class Ledger:
                 address, timeout=WAIT_SECONDS, isolation_level=None, uri=True, check_same_thread=False
             )
             try:
-                self._prepare(writable=not address.endswith("?mode=ro"))
+                self._prepare(writable="?mode=ro" not in address)
             except BaseException:
                 self._db.close()
                 raise

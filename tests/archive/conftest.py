@@ -32,12 +32,15 @@ class LocalArchive:
         md5 → date.
     largest_page : `int`
         Rows that one answer holds at most.
+    unknown_fields : `set` [`str`]
+        What it refuses to be asked for.
     """
 
     def __init__(self) -> None:
         self.rows: list[dict] = []
         self.files: dict[str, bytes] = {}
         self.prefix, self.miscount, self.largest_page = "", 0, 10**9
+        self.unknown_fields = {"nonsense"}
         self.failing: dict[str, list[int]] = {}
         self.truncated: set[str] = set()
         self.invalid: set[str] = set()
@@ -112,8 +115,8 @@ class LocalArchive:
                 return re.search(values[0], value) is not None
             return values[0] <= value <= values[-1] if len(values) == 2 else value == values[0]
 
-        if "nonsense" in body["outfields"]:
-            return send_json(handler, {"errorMessage": "nonsense is no field", "errorCode": "BADFIELD"}, 400)
+        if unknown := sorted(self.unknown_fields & set(body["outfields"])):
+            return send_json(handler, {"errorMessage": f"{unknown[0]} is no field", "errorCode": "BADFIELD"}, 400)
         rows = [r for r in self.rows if all(fits(r, c) for c in body["search"])]
         meta = {"META": {"endpoint": "adv_search/find"}, "PARAMETERS": query, "HEADER": {}}
         if query.get("count") == "Y":

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -167,6 +168,46 @@ def test_resumes_after_it_was_killed(local, tmp_path):
     report = download(Archive(local.url), exposures_of(rows), images)
     assert report.ok and report.fetched == 1 and dict(local.served) == {slow: 1}
     assert not list(images.glob("*.part"))
+
+
+def test_an_interrupted_command_leaves_everything_consistent(local, tmp_path):
+    """Ctrl-C while one file hangs: one line, no half file, the ledger and the table know what came."""
+    rows = [local.add(f"f{i}.fits.fz", os.urandom(20_000)) for i in range(3)]
+    table = exposures_of(rows)
+    table["proc_type"] = "raw"
+    table.write(tmp_path / "exposures.ecsv")
+    slow, original, hangs = rows[2]["md5sum"], local.retrieve, threading.Event()
+
+    def retrieve(handler, md5):
+        if md5 != slow:
+            return original(handler, md5)
+        handler.send_response(200)
+        handler.send_header("Content-Length", "20000")
+        handler.end_headers()
+        handler.wfile.write(local.files[md5][:5000])
+        handler.wfile.flush()
+        hangs.set()
+        time.sleep(20)
+
+    local.retrieve = retrieve
+    images = tmp_path / "images"
+    words = ["download", str(tmp_path / "exposures.ecsv"), "--download-dir", str(images), "--archive-url", local.url]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "proc_decam_dagster.cli.main", *words], stderr=subprocess.PIPE, text=True
+    )
+    assert hangs.wait(60)
+    for _ in range(200):
+        if len(list(images.glob("*.fz"))) == 2:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    errors = process.communicate(timeout=20)[1]
+    assert process.returncode == 130 and time.monotonic() - start < 10
+    assert errors.splitlines()[-1].startswith("error: interrupted; what had finished is kept")
+    assert not list(images.glob("*.part")) and len(list(images.glob("*.fz"))) == 2
+    assert downloaded_md5s(images, tmp_path / "exposures.ecsv") == {r["md5sum"] for r in rows[:2]}
+    assert set(read_state(tmp_path / "downloaded_exposures.ecsv")["md5sum"]) == {r["md5sum"] for r in rows[:2]}
 
 
 def test_two_downloads_keep_one_state(local, client, tmp_path):

@@ -114,6 +114,15 @@ def test_any_observation_type_instrument_and_instcals(observed, client, tmp_path
     assert len(update_exposures(client, tmp_path / "m", SURVEY, instrument="mosaic3").table) == 1
 
 
+def test_an_archive_that_knows_no_sizes(observed, client, tmp_path):
+    observed.unknown_fields = {"filesize"}
+    update = update_exposures(client, tmp_path, SURVEY)
+    assert "filesize" not in update.table.colnames and update.nights["files_of_unknown_size"].tolist() == [4, 2]
+    observed.unknown_fields = {"AIRMASS"}
+    with pytest.raises(QueryRefused, match="AIRMASS is no field .BADFIELD."):
+        update_exposures(client, tmp_path, SURVEY)
+
+
 def test_a_failed_search_changes_nothing(observed, client, tmp_path):
     update_exposures(client, tmp_path, SURVEY)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}

@@ -27,7 +27,7 @@ def free_port() -> int:
 
 def _fast() -> str | None:
     """Return memory to write to, where there is enough: a disk that others use takes most of the tests' time."""
-    memory = Path("/dev/shmX")
+    memory = Path("/dev/shm")
     usable = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2e9
     return str(memory) if usable else None
 
@@ -58,6 +58,7 @@ def made():
     for folder in folders:
         for settings in folder.glob("**/_registry/cluster.yaml"):
             stop_database(settings.parents[1])
+            shutil.rmtree(Cluster(settings.parents[1]).socket_folder, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 

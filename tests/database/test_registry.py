@@ -39,10 +39,10 @@ def register(root, files, run, begin, outcome):
     """Register exposures in a process of its own."""
     try:
         repository = Repository(root)
-        butler = repository.butler(writeable=True)
+        butler, engine = repository.butler(writeable=True), repository.engine
         begin.wait()
         for batch in files:
-            repository.engine.ingest_raws(butler, batch, transfer="direct", run=run)
+            engine.ingest_raws(butler, batch, transfer="direct", run=run)
         outcome.put("")
     except BaseException as error:
         outcome.put(f"{type(error).__name__}: {error}")
