@@ -1,7 +1,8 @@
 """How good a simulated survey's products are: figures from the data on disk and the truth tables alone.
 
-The engine never reads the truth, and nothing here is told what the engine believes of itself, but for the calibrated
-quantities themselves (WCS, zero point, FWHM) that are compared.
+The engine never reads the truth, and no figure is taken from what the engine believes of its own quality. What is
+compared are the calibrated quantities themselves (WCS, zero point, FWHM) and the sample of DIA sources that its
+real/bogus score and flags select.
 """
 
 from collections.abc import Iterable, Mapping
