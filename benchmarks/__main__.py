@@ -75,7 +75,15 @@ def bench_archive(folder: Path) -> Iterator[Figure]:
         yield Figure("archive", **figure)
 
 
-BENCHES = {"demo": bench_demo, "elsewhere": bench_elsewhere, "archive": bench_archive}
+def bench_execution(folder: Path) -> Iterator[Figure]:
+    """Trivial quanta beside the reference's sequence of processes, graphs, and the registry on Postgres."""
+    import execution
+
+    for figure in execution.bench_execution(folder):
+        yield Figure("execution", **figure)
+
+
+BENCHES = {"demo": bench_demo, "elsewhere": bench_elsewhere, "archive": bench_archive, "execution": bench_execution}
 
 
 def main() -> int:

@@ -24,7 +24,7 @@ FILES, GIGABYTES, CONNECTIONS, REPEATS = 400, 8.0, 8, 3
 LEDGER_ROWS = 20_000
 TABLE = HERE.parents[1] / "shared" / "data" / "archive" / "exposures_object_raw.ecsv"
 REFERENCE = """
-import hashlib, sys
+import hashlib, multiprocessing, sys
 from concurrent.futures import ProcessPoolExecutor
 import requests
 def fetch(job):
@@ -38,10 +38,12 @@ def fetch(job):
     return verify() and verify()
 if __name__ == "__main__":
     jobs = [line.split() for line in open(sys.argv[1])]
-    with ProcessPoolExecutor(int(sys.argv[2])) as pool:
+    renewed = {"max_tasks_per_child": 1} if sys.argv[3] == "each" else {}
+    with ProcessPoolExecutor(int(sys.argv[2]), multiprocessing.get_context("spawn"), **renewed) as pool:
         assert all(pool.map(fetch, jobs))
 """
-"""What proc-decam does: a file a task in a pool of processes, and each file read whole for its md5, twice."""
+"""The reference's way: each file fetched by a process, and read whole for its md5, twice. Its source keeps the
+processes of a pool (``pool``); a process a file (``each``) is what the target was set against."""
 
 
 def figure(
@@ -180,13 +182,24 @@ class Race:
         options = ["--download-dir", str(self.images), "-j", str(CONNECTIONS), "--archive-url", self.url]
         return self._run([*command, *options])
 
-    def reference(self) -> float:
-        """Fetch as proc-decam does."""
+    def reference(self, processes: str) -> float:
+        """Fetch as proc-decam does, with the processes of a ``pool`` or with one for ``each`` file."""
         self._empty()
         jobs, script = self.folder / "jobs.txt", self.folder / "reference.py"
         jobs.write_text("".join(f"{self.url}/retrieve/{m}/ {self.images}/{m} {m}\n" for m in self.md5s))
         script.write_text(REFERENCE)
-        return self._run([sys.executable, str(script), str(jobs), str(CONNECTIONS)])
+        return self._run([sys.executable, str(script), str(jobs), str(CONNECTIONS), processes])
+
+    def disk(self, size: int) -> float:
+        """Write as many bytes from memory and do nothing else: what the disk lets anybody have."""
+        self._empty()
+        code = (
+            "import os, sys; block = os.urandom(1 << 20); folder, number, size = sys.argv[1], *map(int, sys.argv[2:])\n"
+            "for i in range(number):\n"
+            "    with open(f'{folder}/{i}', 'wb', buffering=0) as file:\n"
+            "        for start in range(0, size, 1 << 20): file.write(block[: min(1 << 20, size - start)])\n"
+        )
+        return self._run([sys.executable, "-c", code, str(self.images), str(len(self.md5s)), str(size)])
 
 
 def bench_archive(folder: Path) -> Iterator:
@@ -206,7 +219,13 @@ def download_figures(folder: Path) -> Iterator:
     size = int(total * 1e9 / FILES)
     with served(FILES, size) as (url, md5s):
         race = Race(folder, url, md5s)
-        ways = {"curl": race.curl, "ours": race.ours, "reference": race.reference}
+        ways = {
+            "curl": race.curl,
+            "ours": race.ours,
+            "each": lambda: race.reference("each"),
+            "pool": lambda: race.reference("pool"),
+            "disk": lambda: race.disk(size),
+        }
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         processor: dict[str, list[float]] = {name: [] for name in ways}
         peak = 0.0
@@ -221,14 +240,16 @@ def download_figures(folder: Path) -> Iterator:
     ours = round(rate["ours"], 1)
     for peer, label, target in (
         ("curl", f"curl --parallel-max {CONNECTIONS}, no md5", 0.9),
-        ("reference", "the reference's way: a pool of processes, md5 of the whole file twice", 3.0),
+        ("each", "the reference's way: a process a file, md5 of the whole file twice", 3.0),
+        ("pool", "the same in a pool of processes", 3.0),
+        ("disk", "writing the same bytes from memory: the limit", None),
     ):
-        ratio = rate["ours"] / rate[peer]
-        bound, peer_rate = round(target * rate[peer], 1), round(rate[peer], 1)
-        yield figure(what, ours, "MB/s", bound, ratio >= target, label, peer_rate, round(ratio, 3))
+        ratio, peer_rate = rate["ours"] / rate[peer], round(rate[peer], 1)
+        bound, met = (round(target * rate[peer], 1), ratio >= target) if target else (None, None)
+        yield figure(what, ours, "MB/s", bound, met, label, peer_rate, round(ratio, 3))
     # What a busy machine does not change: the work itself.
     work = {name: statistics.median(s) for name, s in processor.items()}
-    for peer, label in (("curl", "curl, no md5"), ("reference", "the reference's way")):
+    for peer, label in (("curl", "curl, no md5"), ("each", "a process a file"), ("pool", "a pool of processes")):
         ratio = work["ours"] / work[peer]
         yield figure(
             "processor seconds a GB",

@@ -65,7 +65,7 @@ def adopt(
         ledger.want((f.md5, f.name, f.path, f.obs_type) for f in files.values())
         recorder = _Recorder(ledger, files)
         try:
-            looked = run_checks(recorder, checks, jobs, progress)
+            looked = run_checks(recorder, checks, jobs, progress and partial(_names_only, progress))
         finally:
             ledger.export_state()
         results = _judged(files, by_name, looked)
@@ -79,6 +79,11 @@ def adopt(
             [results[md5] for md5 in files], ledger.state_file, time.monotonic() - start,
             duplicates_in(exposures) + _same_content(looked), ledger.path, strangers,
         )  # fmt: skip
+
+
+def _names_only(progress: Callable[[int, int, str], None], done: int, total: int, what: str) -> None:
+    """Tell which file was read: whether the table asks for its content is judged when all are."""
+    progress(done, total, what.rpartition(": ")[0])
 
 
 class _Recorder:

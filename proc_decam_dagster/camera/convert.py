@@ -1,7 +1,8 @@
 """Makes the files of ``data/`` from the published tables named in ``data/SOURCES.md``: run by hand, not at run time.
 
 ``python -m proc_decam_dagster.camera.convert FOLDER`` with the folder that holds ``camGeom/*.fits``,
-``chipcenters.txt``, ``DECam_xtalk_20130606.txt``, ``decam.wcs.gz`` and ``rpmunoz_ctio_decam.ahead``.
+``chipcenters.txt``, ``DECam_xtalk_20130606.txt``, ``linearizer/*.yaml``, ``decam.wcs.gz`` and
+``rpmunoz_ctio_decam.ahead``.
 """
 
 import gzip
@@ -18,6 +19,11 @@ CORNERS = ("LL", "LR", "UR", "UL")
 PV = [f"PV{axis}_{term}" for axis in (1, 2) for term in range(11) if term != 3]
 LINEAR = ["CRPIX1", "CRPIX2", "CD1_1", "CD1_2", "CD2_1", "CD2_2"]
 MISSING = 61
+LINEARITY_KNOTS = np.concatenate([
+    [0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 500, 750, 1000, 1250, 1500, 2000, 2500],
+    np.arange(3000, 9000, 1000), np.arange(9000, 65536, 500),
+])  # fmt: skip
+"""ADU at which the linearity table is kept: straight lines between them miss it by 5e-5 of the signal or 0.1 ADU."""
 
 
 def write(name: str, comment: str, columns: list[str], rows: list[list]) -> None:
@@ -111,6 +117,21 @@ def derived(chips: dict, solution: dict[int, dict[str, float]]) -> dict[str, flo
     return cards
 
 
+def linearity(folder: Path) -> list[list]:
+    """Return the rows of ``linearity.csv``: the correction (ADU) at each knot up to the end of the table."""
+    rows = []
+    for path in folder.glob("linearizer/*.yaml"):
+        head, _, body = path.read_text().partition("tableData:")
+        detector = int(re.search(r"^detectorId: (\d+)", head, re.M)[1])
+        if detector == MISSING:  # a CCD without light: its table is noise
+            continue
+        for name, table in zip("AB", np.array(re.findall(r"^[- ] - (\S+)$", body, re.M), float).reshape(2, -1)):
+            # The table is zero beyond the largest signal that was measured.
+            knots = LINEARITY_KNOTS[: np.searchsorted(LINEARITY_KNOTS, np.flatnonzero(table).max(), side="right")]
+            rows.append([detector, name, *(f"{table[adu]:.2f}" for adu in knots), *[""] * len(LINEARITY_KNOTS)])
+    return [row[: 2 + len(LINEARITY_KNOTS)] for row in sorted(rows, key=lambda row: row[:2])]
+
+
 def main(folder: Path) -> None:
     """Write all data files made from tables; ``filters.csv`` is written by hand."""
     chips = chip_centers(folder)
@@ -128,6 +149,9 @@ def main(folder: Path) -> None:
             rows.append([*ends, value, error, float(onset), *map(float, nonlinear)])
     columns = ["victim", "victim_amplifier", "source", "source_amplifier", "coefficient", "error", "onset"]
     write("crosstalk.csv", "Fraction of the source; above onset (ADU) p1..p3", [*columns, "p1", "p2", "p3"], rows)
+
+    columns = ["ccd", "amplifier", *map(str, LINEARITY_KNOTS)]
+    write("linearity.csv", "ADU above bias; what is added to them", columns, linearity(folder))
 
     rows = []
     for name, solution in solutions(folder).items():

@@ -58,7 +58,7 @@ def _check_instrument(repository, instrument: str) -> None:
 @click.argument("repo")
 @click.argument("instrument")
 def write_curated_calibrations(repo: str, instrument: str) -> None:
-    """Write the calibrations that come with DECam (crosstalk) into DECam/calib.
+    """Write the calibrations that come with DECam (crosstalk, linearity) into DECam/calib.
 
     Example: butler write-curated-calibrations ./repo proc_decam_dagster.instrument.DarkEnergyCamera
     """

@@ -4,7 +4,7 @@ from importlib import import_module
 
 _HOMES = {
     "WorkerPool": "pool",
-    "Ledger": "attempts",
+    "Ledger": "ledger",
     "Progress": "report",
     "QuantumFailure": "report",
     "TaskCounts": "report",

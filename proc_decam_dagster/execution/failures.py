@@ -5,6 +5,8 @@ from collections.abc import Iterable
 LOST = "Lost"
 TIME_LIMIT = "TimeLimit"
 MISSING_INPUT = "MissingInput"
+DISK_FULL = "DiskFull"
+"""Added to an exception's types where a full disk is its cause."""
 
 TRANSIENT = frozenset({"MemoryError", "OSError", "EOFError", LOST})
 """Names of exception types that are transient, they and what derives from them."""

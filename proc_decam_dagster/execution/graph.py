@@ -36,6 +36,7 @@ MADE_BY = {
     datasets.DEFECTS: "proc-decam defects REPO BPM_PATH",
     datasets.SUSPECT_MASK: "proc-decam defects REPO BPM_PATH",
     datasets.CROSSTALK: "butler write-curated-calibrations REPO DECam",
+    datasets.LINEARIZER: "butler write-curated-calibrations REPO DECam",
     datasets.SKYMAP: "proc-decam skymap REPO EXPOSURES",
 } | dict.fromkeys(datasets.REFCATS.values(), "proc-decam refcats REPO EXPOSURES")
 """The command that makes what no step makes."""

@@ -1,6 +1,6 @@
 """The local back end: a graph run on warm workers, in the order of its dependencies, its outputs registered once."""
 
-import contextlib
+import errno
 import heapq
 import time
 from collections import deque
@@ -13,10 +13,14 @@ from uuid import UUID
 import networkx
 from lsst.pipe.base.graph_walker import GraphWalker
 
+from proc_decam_dagster.errors import disk_full
 from proc_decam_dagster.execution import failures
 from proc_decam_dagster.execution.attempts import FAILED, INTERRUPTED, SUCCEEDED, Attempt, QuantumName, data_id_key
 from proc_decam_dagster.execution.interrupts import deferred
-from proc_decam_dagster.execution.outputs import Outputs
+from proc_decam_dagster.execution.ledger import Ledger
+from proc_decam_dagster.execution.memory import GROWTH, MACHINE
+from proc_decam_dagster.execution.outputs import Outputs, write_graph
+from proc_decam_dagster.execution.patience import PATIENCE_SECONDS, patiently
 from proc_decam_dagster.execution.pool import Ended, WorkerPool
 from proc_decam_dagster.execution.report import Progress
 from proc_decam_dagster.execution.worker import Work
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 BACKEND = "local"
 FLUSH_SECONDS = 60.0
 """Outputs that are ready are registered at least this often: what a crash of the driver can cost."""
+IMPATIENT_SECONDS = 5.0
+"""How long a driver that was interrupted waits for a database that is away."""
 
 
 @dataclass
@@ -63,12 +69,16 @@ class GraphRun:
         Its workers stay warm.
     step, chain, run : `str`
         For the ledger and the progress.
-    record : `~collections.abc.Callable`
-        Called with a list of attempts, as they come.
+    ledger : `Ledger`
+        Told of all attempts.
     retries : `int`, optional
         How often a transient failure is repeated at most.
     earlier : `~collections.abc.Mapping` [`QuantumName`, `int`], optional
         Failed attempts of earlier runs, which count too.
+    memory_mb : `float`, optional
+        What a quantum may take at first (MB); an equal share of the machine's memory if not given.
+    requests : `~collections.abc.Mapping` [`QuantumName`, `float`], optional
+        What those may take that ran out of memory in earlier runs (MB).
     time_limit : `float`, optional
         Seconds that a quantum may take.
     progress : `~collections.abc.Callable`, optional
@@ -77,24 +87,24 @@ class GraphRun:
 
     def __init__(
         self, butler: "Butler", root: Path, step_graph: "StepGraph", path: Path, pool: WorkerPool, *, step: str,
-        chain: str, run: str, record: Callable[[list[Attempt]], None], retries: int = 2,
-        earlier: Mapping[QuantumName, int] | None = None, time_limit: float | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        chain: str, run: str, ledger: Ledger, retries: int = 2, earlier: Mapping[QuantumName, int] | None = None,
+        memory_mb: float | None = None, requests: Mapping[QuantumName, float] | None = None,
+        time_limit: float | None = None, progress: Callable[[Progress], None] | None = None,
     ) -> None:  # fmt: skip
         self.graph = step_graph.graph
         self.path, self.root, self.pool = path, root, pool
-        self.step, self.chain, self.run_name = step, chain, run
-        self.record, self.retries, self.time_limit, self.progress = record, retries, time_limit, progress
+        self.step, self.ledger, self.retries, self.time_limit, self.progress = step, ledger, retries, time_limit, progress
         self.earlier = earlier or {}
+        self.memory_mb, self.requests = memory_mb, dict(requests or {})
         self.nodes = self.graph.quantum_only_xgraph.nodes
         self.names: dict[UUID, QuantumName] = {
             q: (node["task_label"], data_id_key(dict(node["data_id"].required))) for q, node in self.nodes.items()
         }
         self.outcome = GraphOutcome()
         self.outputs = Outputs(butler, root, self.graph, run)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        step_graph.components.write(str(path))
-        self._new: list[Attempt] = []
+        write_graph(step_graph.components, path)
+        self._journal = ledger.journal(chain=chain, run=run, step=step, backend=BACKEND)
+        self._keys: dict[UUID, str] = {}
         self._begun: set[UUID] = set()
         self._flushed = self._started = time.monotonic()
 
@@ -105,32 +115,38 @@ class GraphRun:
         ------
         KeyboardInterrupt, PoolStopped
             After everything was put in order.
+        SurveyError
+            If there is no space left on the disk.
         """
-        interrupted: list[Work] = []
+        patience = PATIENCE_SECONDS
         try:
-            self.outputs.prepare()
-            self._schedule()
+            with MACHINE.workers(self.pool.jobs):
+                patiently(self.outputs.prepare)
+                self._schedule()
         except BaseException:
+            patience = IMPATIENT_SECONDS
             with deferred():
                 # An interrupt may have come in the middle of a fork: only a new pool is a sound one.
-                interrupted = self.pool.kill_busy()
+                self.pool.kill_busy()
                 self.pool.close()
             raise
         finally:
             with deferred():
-                now = time.time()
-                for work in interrupted:
-                    self._new.append(
-                        Attempt(
-                            *self.names[work.quantum], now, 0, 0, 0, INTERRUPTED, chain=self.chain, run=self.run_name,
-                            step=self.step,
-                        )
-                    )  # fmt: skip
-                self._flush()
-                self.outputs.discard(q for q in self._begun if self.names[q] not in self.outcome.succeeded)
-            with contextlib.suppress(FileNotFoundError):
-                self.path.unlink()
+                self._put_in_order(patience)
         return self.outcome
+
+    def _put_in_order(self, patience: float) -> None:
+        """Register what finished and delete what did not; where that fails, graph and journal stay for the next run."""
+        for quantum in self.names:
+            MACHINE.release(quantum)
+        for key in self._journal.under_way:
+            self._journal.end(key, outcome=INTERRUPTED)
+        try:
+            self._flush(patience)
+            self.outputs.discard(q for q in self._begun if self.names[q] not in self.outcome.succeeded)
+            self.path.unlink(missing_ok=True)
+        finally:
+            self._journal.close()
 
     def _schedule(self) -> None:
         """Start quanta as soon as what they need is there, the deepest first: their inputs are still cached."""
@@ -138,52 +154,64 @@ class GraphRun:
         depth = {q: -d for d, layer in enumerate(networkx.topological_generations(xgraph)) for q in layer}
         walker = GraphWalker(xgraph)
         ready: list[tuple[int, int, UUID]] = []
-        alone: deque[UUID] = deque()  # to be repeated with the machine to themselves
+        later: deque[UUID] = deque()  # to be repeated with more memory, which leaves less for others beside them
         order = 0
         for fresh in walker:
             for quantum in sorted(fresh):
                 heapq.heappush(ready, (depth[quantum], order := order + 1, quantum))
-            exclusive = False
-            while ready and self.pool.free and not exclusive:
-                self._submit(heapq.heappop(ready)[2])
-            if alone and not ready and not self.pool.busy:
-                exclusive = True
-                self._submit(alone.popleft())
-            while self.pool.busy:
-                ended = self.pool.wait()
+            while True:
+                while ready and self.pool.free and self._submit(ready[0][2]):
+                    heapq.heappop(ready)
+                while later and not ready and self.pool.free and self._submit(later[0]):
+                    later.popleft()
+                if not (self.pool.busy or ready or later):
+                    break
+                ended = self.pool.wait(0.5 if self.pool.busy else 0.1)
                 for end in ended:
                     again = self._settle(end, walker)
-                    if again == "alone":
-                        alone.append(end.work.quantum)
+                    if again == "larger":
+                        later.append(end.work.quantum)
                     elif again:
                         heapq.heappush(ready, (1, order := order + 1, end.work.quantum))
                 if time.monotonic() - self._flushed > FLUSH_SECONDS:
                     with deferred():
-                        self._flush()
+                        self._flush(PATIENCE_SECONDS)
                 if ended:
                     break
 
-    def _submit(self, quantum: UUID) -> None:
-        repeat = self.names[quantum] in self.outcome.tried
+    def _submit(self, quantum: UUID) -> bool:
+        """Start a quantum if there is memory for it; return whether it was started."""
+        name = self.names[quantum]
+        memory = min(self.requests.get(name) or self.memory_mb or MACHINE.share_mb, MACHINE.total_mb)
+        if not MACHINE.reserve(quantum, memory):
+            return False
+        repeat = name in self.outcome.tried
         self._begun.add(quantum)
-        self.pool.submit(Work(str(self.path), str(self.root), quantum, repeat), self.time_limit)
+        self._keys[quantum] = self._journal.begin(*name, memory)
+        self.requests[name] = memory
+        self.pool.submit(Work(str(self.path), str(self.root), quantum, repeat, memory), self.time_limit)
+        return True
 
     def _settle(self, end: Ended, walker: GraphWalker) -> str:
-        """Take note of an ended quantum; return ``""`` if it is settled, ``"again"`` or ``"alone"`` to repeat it."""
+        """Take note of an ended quantum; return ``""`` if it is settled, ``"again"`` or ``"larger"`` to repeat it."""
         quantum, result = end.work.quantum, end.outcome
+        MACHINE.release(quantum)
         name = self.names[quantum]
         self.outcome.tried[name] = tries = self.outcome.tried.get(name, 0) + 1
         types = result.exception_types if result else (end.cause,)
         message = result.message if result else end.message
         ok = bool(result and result.ok)
+        full = not ok and failures.DISK_FULL in types
         transient = not ok and failures.is_transient(types, message)
-        attempt = Attempt(
-            *name, time.time() - end.seconds, end.seconds, result.cpu_seconds if result else 0.0,
-            result.peak_mb if result else 0.0, SUCCEEDED if ok else FAILED, types[0] if types else "", message,
-            transient, self.chain, self.run_name, self.step, BACKEND,
+        attempt = self._journal.end(
+            self._keys.pop(quantum), seconds=end.seconds, cpu_seconds=result.cpu_seconds if result else 0.0,
+            peak_memory_mb=result.peak_mb if result else 0.0,
+            outcome=SUCCEEDED if ok else INTERRUPTED if full else FAILED, exception=types[0] if types else "",
+            message=message, transient=transient,
         )  # fmt: skip
-        self._new.append(attempt)
         self.outcome.peak_mb = max(self.outcome.peak_mb, attempt.peak_memory_mb)
+        if full:  # every other quantum would fail of it too
+            raise disk_full(OSError(errno.ENOSPC, "", str(self.root)))
         if result and result.provenance:
             self.outputs.add(quantum, result.provenance)
         again = ""
@@ -191,7 +219,9 @@ class GraphRun:
             self.outcome.succeeded.add(name)
             walker.finish(quantum)
         elif transient and tries + self.earlier.get(name, 0) <= self.retries:
-            again = "alone" if failures.wants_memory(types, message) else "again"
+            again = "again"
+            if failures.wants_memory(types, message):
+                again, self.requests[name] = "larger", GROWTH * attempt.memory_requested_mb
             self.outputs.forget(quantum)
         else:
             self.outcome.failed[name] = attempt
@@ -213,11 +243,12 @@ class GraphRun:
             )
         )  # fmt: skip
 
-    def _flush(self) -> None:
-        """Write the new attempts to the ledger and the new outputs to the registry."""
+    def _flush(self, patience: float) -> None:
+        """Write the new outputs to the registry and the new attempts to the ledger."""
         start = time.monotonic()
-        self.outputs.register()
-        self.record(self._new)
-        self._new = []
+        patiently(self.outputs.register, seconds=patience, before_repeat=self.outputs.forget_registered)
+        attempts = self._journal.take()
+        self.ledger.record(attempts, seconds=patience)
+        self._journal.taken(attempts)
         self._flushed = time.monotonic()
         self.outcome.register_seconds += self._flushed - start

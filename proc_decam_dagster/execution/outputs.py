@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from lsst.daf.butler import CollectionType, DatasetRef, Quantum, QuantumBackedButler, QuantumProvenanceData
+from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
 
 if TYPE_CHECKING:
     from lsst.daf.butler import Butler
-    from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
+    from lsst.pipe.base.quantum_graph import PredictedQuantumGraphComponents
 
+log = logging.getLogger(__name__)
+_HALF = ".half.qg"
 
 # Packages from wheels have no EUPS, and the middleware warns of it at every step.
 logging.getLogger("lsst.utils.packages").setLevel(logging.ERROR)
@@ -54,13 +57,19 @@ class Outputs:
     def register(self) -> None:
         """Write what is remembered to the registry and the datastore's records, all or nothing."""
         pending = {q: p for q, p in self._pending.items() if p.actual_outputs}
+        if pending:
+            predicted = self.graph.build_execution_quanta(pending)
+            quanta = [self._as_registered(predicted[q]) for q in pending]
+            with self.butler.transaction():
+                QuantumProvenanceData.collect_and_transfer(self.butler, quanta, pending.values())
         self._pending = {}
-        if not pending:
-            return
-        predicted = self.graph.build_execution_quanta(pending)
-        quanta = [self._as_registered(predicted[q]) for q in pending]
-        with self.butler.transaction():
-            QuantumProvenanceData.collect_and_transfer(self.butler, quanta, pending.values())
+
+    def forget_registered(self) -> None:
+        """Forget what is in the registry already: a connection may break after the commit went through."""
+        predicted = self.graph.build_execution_quanta(self._pending)
+        refs = {ref.id: ref for quantum in predicted.values() for rs in quantum.outputs.values() for ref in rs}
+        known = {ref.id for ref, there in self.butler.stored_many(refs.values()).items() if there}
+        self._pending = {q: p for q, p in self._pending.items() if not p.actual_outputs <= known}
 
     def _as_registered(self, quantum: Quantum) -> Quantum:
         """Return a quantum whose outputs have the registry's dataset types: tasks may have asked for other classes."""
@@ -93,3 +102,45 @@ class Outputs:
                 butler.pruneDatasets(there, disassociate=True, unstore=True, purge=True)
         finally:
             butler.close()
+
+
+def graph_file(folder: Path, run: str) -> Path:
+    """Return where a RUN's graph is written for the workers; there is one as long as the RUN is not put in order."""
+    return folder / (run.replace("/", "__") + ".qg")
+
+
+def write_graph(components: "PredictedQuantumGraphComponents", path: Path) -> None:
+    """Write a graph, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(path.name.removesuffix(".qg") + _HALF)
+    components.write(str(half))
+    half.rename(path)
+
+
+def clear_up(butler: "Butler", root: Path, folder: Path, chain: str) -> int:
+    """Delete what drivers that died have left unregistered in a chain's RUNs, and their graphs.
+
+    Parameters
+    ----------
+    butler : `~lsst.daf.butler.Butler`
+        Writeable.
+    root : `pathlib.Path`
+        Root of its repository.
+    folder : `pathlib.Path`
+        Folder of the graphs.
+    chain : `str`
+        The chain, whose lock is held: no driver of it lives.
+
+    Returns
+    -------
+    number : `int`
+        Graphs that were left.
+    """
+    left = list(folder.glob(f"{chain.replace('/', '__')}__*.qg")) if folder.is_dir() else []
+    for path in left:
+        if not path.name.endswith(_HALF):  # of that none was begun
+            log.warning("clearing up after a driver that died: %s", path.stem.replace("__", "/"))
+            graph = PredictedQuantumGraph.read_execution_quanta(str(path))
+            Outputs(butler, root, graph, graph.header.output_run or "").discard(list(graph.quantum_only_xgraph))
+        path.unlink()
+    return len(left)

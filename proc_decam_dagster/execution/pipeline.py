@@ -6,14 +6,16 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.execution.graph import constrained
 from proc_decam_dagster.execution.pool import WorkerPool
-from proc_decam_dagster.execution.report import PipelineReport
+from proc_decam_dagster.execution.report import PipelineReport, StepReport
 from proc_decam_dagster.execution.step import run_step
 from proc_decam_dagster.repository import certify_calibrations
-from proc_decam_dagster.repository.engines import INSTRUMENT
+from proc_decam_dagster.repository.certify import CertifyReport, outdated_masters
+from proc_decam_dagster.repository.overrides import apply_overrides
+from proc_decam_dagster.repository.queries import night_frames
+from proc_decam_dagster.repository.substitutes import calibrations_needed, describe_collection, provide_calibrations
 from proc_decam_dagster.survey import datasets, proc_types
-from proc_decam_dagster.survey.collections import raw_collection
+from proc_decam_dagster.survey.calibration_policy import OWN, CalibrationPolicy
 
 if TYPE_CHECKING:
     from proc_decam_dagster.repository import Repository
@@ -33,11 +35,15 @@ def run_pipeline(
     certify: bool = True,
     min_frames: int | None = None,
     bad_detectors: Collection[int] = (),
+    calibrations: CalibrationPolicy = OWN,
+    partial: bool = False,
     **options: Any,
 ) -> PipelineReport:
     """Run a proc type's steps: each until complete, on what those before it made, with the same warm workers.
 
     A step in which some quanta failed does not keep the later ones from what succeeded; one in which all failed does.
+    Calibrations are stricter: they are combined, and certified, when all frames of all detectors are there, or else
+    only what is ``partial`` is asked for.
 
     Parameters
     ----------
@@ -57,13 +63,18 @@ def run_pipeline(
         Masters of fewer frames are not certified; the repository's default if not given.
     bad_detectors : `~collections.abc.Collection` [`int`], optional
         Detectors of which no master is expected.
+    calibrations : `CalibrationPolicy`, optional
+        Where masters come from that the night lacks.
+    partial : `bool`, optional
+        Go on with what is there: raws whose masters are there, frames and detectors that succeeded.
     **options
         Passed on to `run_step`.
 
     Raises
     ------
     SurveyError
-        If the first step cannot run; where a later one cannot, `PipelineReport.stopped` says why.
+        If masters are missing, or the first step cannot run; where a later one cannot, `PipelineReport.stopped` says
+        why.
     """
     row = proc_types.proc_type(proc_type)
     parts = {"coadd_subset": coadd_subset, "template_type": template_type}
@@ -72,35 +83,62 @@ def run_pipeline(
     report = PipelineReport(row.chain(subset, **parts))
     chosen = row.select_steps(steps)
     started = time.monotonic()
+    if set(chosen) & set(row.frame_steps):
+        for dataset in calibrations_needed(row.name):
+            apply_overrides(repository, subset, dataset)
+        report.calibrations = provide_calibrations(
+            repository, subset, row.name, calibrations, where=where, partial=partial
+        )
     with ExitStack() as stack:
         pool = pool or stack.enter_context(WorkerPool(jobs))
         for step in chosen:
+            again = (
+                row.certifies and step not in row.frame_steps and outdated_masters(repository, row.name, subset, where)
+            )
             try:
-                done = run_step(repository, row.name, subset, step, where=where, pool=pool, **parts, **options)
+                done = run_step(
+                    repository, row.name, subset, step, where=where, pool=pool, **parts,
+                    **options | ({"skip_existing": False} if again else {}),
+                )  # fmt: skip
             except SurveyError as error:
                 if not report.steps:
                     raise
                 report.stopped = f"{report.chain} {step}: {error}"
                 break
             report.steps.append(done)
-            if not (done.succeeded or done.skipped) and not done.ok:
-                cause = f": {done.failures[0]}" if done.failures else ""
-                report.stopped = f"{report.chain} stopped at {step}, where every quantum failed{cause}"
+            report.stopped = _why_stop(report.chain, done, strict=bool(row.certifies) and not partial)
+            if report.stopped:
                 break
     if certify and row.certifies and not report.stopped and row.steps[-1] in chosen:
-        frames = {} if min_frames is None else {"min_frames": min_frames}
-        report.certified = certify_calibrations(
-            repository, row.name, subset, **frames,
-            expected_detectors=expected_detectors(repository, row.name, subset, where) - set(bad_detectors),
-        )  # fmt: skip
+        report.certified = _certify(repository, row, subset, where, bad_detectors, min_frames, partial)
     report.seconds = time.monotonic() - started
     return report
 
 
-def expected_detectors(repository: "Repository", proc_type: str, night: str, where: str = "") -> set[int]:
-    """Return the detectors that a night's raws hold, of those that a query selects."""
-    refs = repository.butler().query_datasets(
-        datasets.RAW, collections=raw_collection(night, proc_type), limit=None, explain=False,
-        where=constrained(where, ("instrument",), instrument=INSTRUMENT, skymap=""),
+def _why_stop(chain: str, done: StepReport, *, strict: bool) -> str:
+    """Return why the steps after one are not run; empty if they are."""
+    if done.ok or (not strict and (done.succeeded or done.skipped)):
+        return ""
+    cause = f": {done.failures[0]}" if done.failures else ""
+    if not (done.succeeded or done.skipped):
+        return f"{chain} stopped at {done.step}, where every quantum failed{cause}"
+    bad, total = done.failed + done.blocked, sum(counts.total for counts in done.tasks.values())
+    return (
+        f"{chain} stopped at {done.step}, where {bad} of {total} quanta did not succeed{cause}; nothing is certified; "
+        f"run it again when the cause is mended, or with --partial to go on with what succeeded"
+    )
+
+
+def _certify(
+    repository: "Repository", row: proc_types.ProcType, night: str, where: str, bad_detectors: Collection[int],
+    min_frames: int | None, partial: bool,
+) -> CertifyReport:  # fmt: skip
+    """Certify what a calibration's last step made, then what people's overrides say."""
+    frames = night_frames(repository, night, row.name, by_filter=row.certifies == datasets.FLAT, where=where)
+    report = certify_calibrations(
+        repository, row.name, night, partial=partial, **({} if min_frames is None else {"min_frames": min_frames}),
+        expected={master: n for master, n in frames.items() if master.detector not in bad_detectors},
     )  # fmt: skip
-    return {ref.dataId["detector"] for ref in refs}
+    apply_overrides(repository, night, row.certifies)
+    describe_collection(repository, night, row.certifies)
+    return report

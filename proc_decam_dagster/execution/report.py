@@ -191,13 +191,15 @@ class PipelineReport:
     """Outcome of a proc type's steps, and of the certification that follows the last one.
 
     ``certified`` is what the repository's certification returned; `None` if nothing was to be certified.
-    ``stopped`` says why later steps did not run; empty if all ran.
+    ``stopped`` says why later steps did not run; empty if all ran. ``calibrations`` says, by dataset type, whose
+    masters were used: ``own``, or those of which night.
     """
 
     chain: str
     steps: list[StepReport] = field(default_factory=list)
     certified: Any = None
     stopped: str = ""
+    calibrations: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
@@ -220,11 +222,29 @@ class PipelineReport:
         """Quanta executed."""
         return sum(s.quanta for s in self.steps)
 
+    @property
+    def calibrations_from(self) -> str:
+        """Whose masters were used, in one line: ``bias 20190402 (1 day later), flat own``."""
+        return ", ".join(f"{dataset} {source}" for dataset, source in self.calibrations.items())
+
+    @property
+    def why_not(self) -> str:
+        """What kept it from being complete, in one line; empty if nothing did."""
+        if self.stopped:
+            return self.stopped
+        counts = [f"{s.step}: {s.failed} failed, {s.blocked} blocked" for s in self.steps if not s.ok]
+        if self.failures:
+            counts.append(f"first: {self.failures[0]}")
+        if not getattr(self.certified, "ok", True):
+            counts.append(f"not certified: {self.certified.why_not}")
+        return "; ".join(counts)
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-friendly values, the certification as text."""
         return {
             "chain": self.chain, "ok": self.ok, "stopped": self.stopped, "seconds": self.seconds,
             "certified": None if self.certified is None else str(self.certified),
+            "calibrations": self.calibrations,
             "steps": [s.to_dict() for s in self.steps],
         }  # fmt: skip
 
@@ -247,6 +267,11 @@ class NightReport:
     def ok(self) -> bool:
         """Whether everything went well."""
         return not self.error and self.pipeline is not None and self.pipeline.ok
+
+    @property
+    def why_not(self) -> str:
+        """What kept it from being complete, in one line; empty if nothing did."""
+        return self.error or ("" if self.pipeline is None else self.pipeline.why_not)
 
     def __str__(self) -> str:
         if self.error:

@@ -5,15 +5,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.execution.attempts import FAILED, Attempt, FailedQuantum, Ledger
+from proc_decam_dagster.execution.attempts import FAILED, LOST, RELEASED, Attempt, FailedQuantum
 from proc_decam_dagster.execution.failures import is_transient
 from proc_decam_dagster.execution.graph import failed_without_ledger
+from proc_decam_dagster.execution.ledger import Ledger
 
 if TYPE_CHECKING:
     from proc_decam_dagster.repository import Repository
-
-RELEASED = "released"
-"""Outcome of an attempt that was none: what failed before it no longer counts."""
 
 
 def release_failures(repository: "Repository", run: str) -> tuple[list[FailedQuantum], list[FailedQuantum]]:
@@ -49,7 +47,7 @@ def release_failures(repository: "Repository", run: str) -> tuple[list[FailedQua
     chain, _, step, _ = parts
     ledger = Ledger.of(repository)
     attempts = ledger.attempts(chain)
-    last_run = {(a.task, a.data_id): a.run for a in attempts if a.outcome == FAILED}
+    last_run = {(a.task, a.data_id): a.run for a in attempts if a.outcome in (FAILED, LOST)}
     failed = ledger.failed(chain, {a.task for a in attempts})
     found = [f for name, f in failed.items() if last_run.get(name) == run]
     found += _failed_elsewhere(butler, chain, run, {(a.task, a.data_id) for a in attempts})

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.execution import failures
-from proc_decam_dagster.execution.attempts import FailedQuantum, Ledger, QuantumName
+from proc_decam_dagster.execution.attempts import FailedQuantum, QuantumName
 from proc_decam_dagster.execution.graph import StepGraph, build_graph, failed_without_ledger, load_pipeline
 from proc_decam_dagster.execution.interrupts import deferred, terminate_as_interrupt
+from proc_decam_dagster.execution.ledger import Ledger
 from proc_decam_dagster.execution.local import BACKEND, GraphRun
 from proc_decam_dagster.execution.pipelines import pipeline_path, split_fragment
 from proc_decam_dagster.execution.pool import WorkerPool

@@ -15,18 +15,26 @@ from lsst.daf.butler.datastore.record_data import DatastoreRecordData
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
 from lsst.pipe.base.single_quantum_executor import SingleQuantumExecutor
 
+from proc_decam_dagster.errors import disk_full
+from proc_decam_dagster.execution import failures
+
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 
+_ROOM = 64 * 2**20
+
+
 @dataclass(frozen=True)
 class Work:
-    """One quantum to run: of which graph file, on which repository, and whether it was tried before in this RUN."""
+    """One quantum to run: of which graph file, on which repository, whether it was tried before in this RUN, and how
+    much memory its worker may take (MB; 0 for any)."""
 
     graph: str
     root: str
     quantum: UUID
     repeat: bool = False
+    memory_mb: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -152,12 +160,32 @@ def reset_peak() -> None:
         pass
 
 
+def limit_memory(memory_mb: float) -> None:
+    """Let allocations fail beyond a resident memory (MB; 0: beyond nothing); Linux only.
+
+    The limit is on what is allocated: memory that was allocated before and never touched is added to it.
+    """
+    try:
+        fields = dict(line.split(":", 1) for line in open("/proc/self/status"))
+        data, resident = (int(fields[name].split()[0]) * 1024 for name in ("VmData", "VmRSS"))
+    except (OSError, KeyError):
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    # Room for the middleware's own needs, or nothing at all could run.
+    limit = max(int(memory_mb * 2**20) + data - resident, data + _ROOM) if memory_mb else resource.RLIM_INFINITY
+    if hard != resource.RLIM_INFINITY:
+        limit = hard if limit == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
 def _told(error: BaseException) -> dict[str, Any]:
     """Return the exception's types and its message, which ends with the place that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
     text = str(error).strip() or type(error).__name__
     types = [c.__name__ for e in (error, error.__cause__) if e is not None for c in type(e).__mro__]
+    if disk_full(error) is not None:
+        types.append(failures.DISK_FULL)
     return {"exception_types": tuple(types), "message": text[:2000] + place}
 
 
@@ -173,6 +201,7 @@ def serve(connection: "Connection") -> None:
         except (EOFError, OSError):
             return
         reset_peak()
+        limit_memory(work.memory_mb)
         start, cpu = time.monotonic(), time.process_time()
         told: dict[str, Any] = {}
         try:
@@ -187,6 +216,7 @@ def serve(connection: "Connection") -> None:
             told |= _told(error)
             if isinstance(error, MemoryError):
                 gc.collect()
+        limit_memory(0)
         outcome = Outcome(
             work.quantum, error is None, time.monotonic() - start, time.process_time() - cpu,
             resident_mb(peak=True), resident_mb(), **told,

@@ -17,6 +17,7 @@ from lsst.daf.butler import (
 
 from proc_decam_dagster.camera.crosstalk import sources
 from proc_decam_dagster.camera.detectors import DETECTORS
+from proc_decam_dagster.camera.linearity import linearity
 from proc_decam_dagster.instrument import DarkEnergyCamera, skymap_records
 from proc_decam_dagster.instrument.formatters import RefcatFormatter
 from proc_decam_dagster.instrument.raw_ingest import RawFile, ingest_raw_files, read_raw_file
@@ -46,22 +47,32 @@ class EmbeddedEngine:
         DarkEnergyCamera().register(butler.registry)
 
     def write_curated_calibrations(self, butler: Butler) -> int:
-        """Write each detector's crosstalk into ``DECam/calib`` for all time; return how many were new.
+        """Write each detector's crosstalk and linearizer into ``DECam/calib`` for all time; return how many were new.
 
-        The dataset is ``{"detector", "sources": [[victim amplifier, source CCD, source amplifier, coefficient], …]}``.
+        The datasets are those that `proc_decam_dagster.tasks.curated` reads. A detector whose linearity was never
+        measured (CCD 61) has a linearizer that corrects nothing.
         """
-        dataset_type = _dataset_type(
-            butler, datasets.CROSSTALK, ("instrument", "detector"), "StructuredDataDict", is_calibration=True
-        )
         butler.collections.register(CURATED_RUN, CollectionType.RUN)
         butler.collections.register(CALIB, CollectionType.CALIBRATION)
-        known = _known(butler, dataset_type, CURATED_RUN)
+        curated = {
+            datasets.CROSSTALK: lambda detector: {"sources": [list(row) for row in sources(detector)]},
+            datasets.LINEARIZER: lambda detector: {
+                "amplifiers": {
+                    name: {"adu": each.adu.tolist(), "correction": each.correction.tolist()}
+                    for name, each in linearity(detector).items()
+                }
+            },
+        }
         new = []
-        with butler.transaction():
-            for detector in sorted(set(DETECTORS) - set(known)):
-                content = {"detector": detector, "sources": [list(row) for row in sources(detector)]}
-                new.append(_put(butler, content, dataset_type, CURATED_RUN, detector=detector))
-            butler.registry.certify(CALIB, new, Timespan(None, None))
+        for name, content in curated.items():
+            kind = _dataset_type(
+                butler, name, ("instrument", "detector"), "StructuredDataDict", is_calibration=True
+            )  # fmt: skip
+            missing = sorted(set(DETECTORS) - set(_known(butler, kind, CURATED_RUN)))
+            with butler.transaction():
+                refs = [_put(butler, {"detector": d} | content(d), kind, CURATED_RUN, detector=d) for d in missing]
+                butler.registry.certify(CALIB, refs, Timespan(None, None))
+            new += refs
         return len(new)
 
     def read_raw(self, path: str) -> RawFile:

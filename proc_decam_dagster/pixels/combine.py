@@ -4,13 +4,14 @@ Frames are kept as the integers that were read out, and turned into floats tile 
 many frames are combined in groups.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from proc_decam_dagster.pixels.isr import Master, source_row
+from proc_decam_dagster.pixels.isr import Master, leak_terms, source_row
 from proc_decam_dagster.pixels.jit import jit
+from proc_decam_dagster.pixels.linearity import NONE, linearise
 from proc_decam_dagster.pixels.overscan import Overscan
 from proc_decam_dagster.pixels.readout import Readout
 
@@ -126,7 +127,7 @@ def _exact(values, n, weights, slopes, floors, systematic, threshold, order):  #
 
 @jit
 def _combine(
-    data, levels, source_levels, coefficient, source_x0, mirrored, offset, has_offset, x0, n_columns,
+    data, levels, source_levels, coefficient, source_x0, mirrored, offset, has_offset, table, x0, n_columns,
     scales, weights, slopes, floors, systematic, threshold, tile, mean, variance,
 ):  # pragma: no cover - compiled  # fmt: skip
     """Combine one amplifier of all frames; return the number of clipped frame pixels."""
@@ -149,6 +150,7 @@ def _combine(
         all_slope += weights[k] * weights[k] * slopes[k]
         all_floor += weights[k] * weights[k] * floors[k]
     inverse = np.float32(1) / all_weight
+    linear = len(table) > 2
     clipped = 0
     for y in range(ny):
         for start in range(0, n_columns, tile):
@@ -168,10 +170,14 @@ def _combine(
                 if has_offset:
                     shift = offset[y, x0 + start : x0 + start + m]
                     for i in range(m):
-                        row[i] = (np.float32(counts[i]) - level - shift[i] - coefficient * source[i]) * scale
+                        row[i] = np.float32(counts[i]) - level - shift[i] - coefficient * source[i]
                 else:
                     for i in range(m):
-                        row[i] = (np.float32(counts[i]) - level - coefficient * source[i]) * scale
+                        row[i] = np.float32(counts[i]) - level - coefficient * source[i]
+                if linear:
+                    linearise(row, m, table)
+                for i in range(m):
+                    row[i] *= scale
                 weight = weights[k]
                 if k == 0:
                     for i in range(m):
@@ -220,6 +226,7 @@ def combine(
     *,
     bias: Master | None = None,
     crosstalk: np.ndarray | None = None,
+    linearity: Mapping[str, np.ndarray] | None = None,
     scales: Sequence[float] | None = None,
     noise: Sequence[Sequence[float]] | None = None,
     systematic: float = 0.0,
@@ -233,8 +240,10 @@ def combine(
         At least three frames.
     bias : `Master`, optional
         Subtracted from every frame.
-    crosstalk : `numpy.ndarray`, (2, 2), optional
-        Coefficients ``[victim, source]``.
+    crosstalk : `numpy.ndarray`, (2, 2) or (2, 2, 5), optional
+        As `isr.correct` takes it; of leaks from signals beyond the onset only the proportional part is taken off.
+    linearity : mapping [`str`, `numpy.ndarray`], optional
+        By amplifier, the `linearity.correction_table`.
     scales : sequence of `float`, optional
         Illumination of every frame, electrons: frames are turned into electrons, divided by it and weighted with it
         (the maximum-likelihood mean of Poisson counts). Without it frames are combined in ADU, with equal weights.
@@ -274,19 +283,22 @@ def combine(
             factor = readout.gain / weights
             slopes, floors = 1 / weights, (dark * factor) ** 2
         arguments = [np.ascontiguousarray(a, np.float32) for a in (factor, weights / weights.mean(), slopes, floors)]
-        coefficient = 0.0 if crosstalk is None else float(crosstalk[victim][source])
+        coefficient = leak_terms(crosstalk, victim, source)[0]
+        table = (linearity or {}).get(readout.name, NONE)
         x0, _, x1, _ = readout.box
         clipped += _combine(
             stack.data[:n], np.ascontiguousarray(levels[:, victim]), np.ascontiguousarray(levels[:, source]),
-            np.float32(coefficient), other.box[0], readout.flip_x != other.flip_x,
-            bias.image if bias else nothing, bias is not None, x0, x1 - x0,
+            coefficient, other.box[0], readout.flip_x != other.flip_x,
+            bias.image if bias else nothing, bias is not None, table, x0, x1 - x0,
             *arguments, np.float32(systematic**2), np.float32(threshold), TILE, mean, variance,
         )  # fmt: skip
-        scatter.append(_scatter(stack, victim, bias, arguments, mean))
+        scatter.append(_scatter(stack, victim, bias, arguments, mean, table))
     return Combined(mean, variance, int(clipped), float(np.mean(scatter)))
 
 
-def _scatter(stack: FrameStack, amplifier: int, bias: Master | None, arguments: list, mean: np.ndarray) -> float:
+def _scatter(
+    stack: FrameStack, amplifier: int, bias: Master | None, arguments: list, mean: np.ndarray, table: np.ndarray
+) -> float:
     """Return the frames' robust scatter about the mean over the noise model's, on every 32nd row."""
     x0, y0, x1, y1 = stack.readouts[amplifier].box
     rows, columns = slice(y0, y1, 32), slice(x0, x1)
@@ -295,7 +307,10 @@ def _scatter(stack: FrameStack, amplifier: int, bias: Master | None, arguments: 
     ratios = []
     for k, frame in enumerate(stack.data[: len(stack)]):
         value = frame[rows, columns] - stack.overscans[k][amplifier].levels[::32, None]
-        value = (value - bias.image[rows, columns] if bias else value) * factor[k]
+        value = np.ascontiguousarray(value - bias.image[rows, columns] if bias else value, np.float32)
+        if len(table) > 2:
+            linearise(value.ravel(), value.size, table)
+        value *= factor[k]
         # The frame is part of the mean, which takes its share of the deviation.
         share = 1 - weights[k] / weights.sum()
         sigma = np.sqrt((slopes[k] * np.maximum(centre, 0) + floors[k]) * share)

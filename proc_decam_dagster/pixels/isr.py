@@ -8,6 +8,7 @@ import numpy as np
 
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.jit import jit
+from proc_decam_dagster.pixels.linearity import NONE, linearise
 from proc_decam_dagster.pixels.mask import BAD, CROSSTALK, SAT, SUSPECT
 from proc_decam_dagster.pixels.overscan import Overscan, measure_overscan
 from proc_decam_dagster.pixels.readout import Readout
@@ -57,7 +58,7 @@ def source_row(raw, y, x0, n, mirrored, level, out):  # pragma: no cover - compi
 
 @jit
 def _correct(
-    raw, raw_y0, raw_x0, n, levels, source_x0, source_levels, mirrored, coefficient, source_saturation,
+    raw, raw_y0, raw_x0, n, levels, source_x0, source_levels, mirrored, leak, source_saturation, table,
     bias, has_bias, flat, has_flat, x0, gain, floor, flat_variance, saturation, suspect, image, variance, mask,
 ):  # pragma: no cover - compiled  # fmt: skip
     """Correct one amplifier; return how many of its pixels are saturated."""
@@ -67,6 +68,8 @@ def _correct(
     response = np.ones(n, np.float32)
     zero = np.float32(0)
     one = np.float32(1)
+    coefficient, onset = leak[0], leak[1]
+    linear = len(table) > 2
     saturated = 0
     for y in range(image.shape[0]):
         counts = raw[raw_y0 + y, raw_x0 : raw_x0 + n]
@@ -82,10 +85,17 @@ def _correct(
             for i in range(n):
                 source_highest = max(source_highest, source[i])
                 signal[i] -= coefficient * source[i]
+            if source_highest > onset:
+                for i in range(n):
+                    excess = source[i] - onset
+                    if excess > zero:
+                        signal[i] -= excess * (leak[2] + excess * (leak[3] + excess * leak[4]) - coefficient)
         if has_bias:
             offset = bias[y, x0 : x0 + n]
             for i in range(n):
                 signal[i] -= offset[i]
+        if linear:
+            linearise(signal, n, table)
         pixels = image[y, x0 : x0 + n]
         variances = variance[y, x0 : x0 + n]
         bits = mask[y, x0 : x0 + n]
@@ -143,6 +153,15 @@ def _grow(mask, bit):  # pragma: no cover - compiled
             mask[y, x] &= ~mark
 
 
+def leak_terms(crosstalk: np.ndarray | None, victim: int, source: int) -> np.ndarray:
+    """Return coefficient, onset and polynomial of a leak, (5,) float32; without onset where only a coefficient is."""
+    terms = np.array([0, np.inf, 0, 0, 0], np.float32)
+    if crosstalk is not None:
+        given = np.atleast_1d(np.asarray(crosstalk, np.float32)[victim, source])
+        terms[: len(given)] = given
+    return terms
+
+
 def measure_overscans(raw: np.ndarray, readouts: Sequence[Readout]) -> list[Overscan]:
     """Return the overscan of every amplifier of a raw array."""
     return [measure_overscan(raw, readout) for readout in readouts]
@@ -155,6 +174,7 @@ def correct(
     bias: Master | None = None,
     flat: Master | None = None,
     crosstalk: np.ndarray | None = None,
+    linearity: Mapping[str, np.ndarray] | None = None,
     overscans: Sequence[Overscan] | None = None,
     dead: Collection[str] = (),
     metadata: Mapping[str, Any] | None = None,
@@ -169,8 +189,10 @@ def correct(
         The two amplifiers, A and B.
     bias, flat : `Master`, optional
         Master calibrations of the trimmed detector.
-    crosstalk : `numpy.ndarray`, (2, 2), optional
-        Coefficients ``[victim, source]`` in ADU per ADU.
+    crosstalk : `numpy.ndarray`, (2, 2) or (2, 2, 5), optional
+        Coefficients ``[victim, source]`` in ADU per ADU, or all arguments of `crosstalk.leak`.
+    linearity : mapping [`str`, `numpy.ndarray`], optional
+        By amplifier, the `linearity.correction_table`.
     overscans : sequence of `Overscan`, optional
         As measured before; measured here otherwise.
     dead : collection of `str`, optional
@@ -199,12 +221,12 @@ def correct(
     for victim, readout in enumerate(readouts):
         source = 1 - victim
         other = readouts[source]
-        coefficient = 0.0 if crosstalk is None else float(crosstalk[victim][source])
         floor = readout.read_noise**2 + (bias.variance * readout.gain**2 if bias else 0.0)
         saturated += _correct(
             raw, readout.data[1], readout.data[0], readout.data[2] - readout.data[0], overscans[victim].levels,
-            other.data[0], overscans[source].levels, readout.flip_x != other.flip_x, np.float32(coefficient),
-            np.float32(other.saturation),
+            other.data[0], overscans[source].levels, readout.flip_x != other.flip_x,
+            leak_terms(crosstalk, victim, source), np.float32(other.saturation),
+            (linearity or {}).get(readout.name, NONE),
             bias.image if bias else nothing, bias is not None, flat.image if flat else nothing, flat is not None,
             readout.box[0], np.float32(readout.gain), np.float32(floor), np.float32(flat.variance if flat else 0.0),
             np.float32(readout.saturation), np.float32(SUSPECT_LEVEL * readout.saturation),

@@ -27,9 +27,9 @@ class Readout:
         Electrons.
     saturation : `float`
         Raw level (ADU) from which a pixel is saturated.
-    flip_x : `bool`
-        Whether columns are read out from right to left: pixels of two amplifiers that are read at the same time, and so
-        cross-talk, are equally far from their own readout corner.
+    flip_x, flip_y : `bool`
+        Whether columns are read out from right to left, rows from the top: pixels of two amplifiers that are read at
+        the same time, and so cross-talk, are equally far from their own readout corner.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Readout:
     read_noise: float
     saturation: float
     flip_x: bool
+    flip_y: bool = False
 
 
 def _card(header: Mapping[str, Any], key: str, fallback: float) -> float:
@@ -67,7 +68,7 @@ def readouts(header: Mapping[str, Any], detector: Any) -> tuple[Readout, ...]:
             _card(header, f"GAIN{amplifier.name}", amplifier.gain),
             _card(header, f"RDNOISE{amplifier.name}", amplifier.read_noise),
             _card(header, f"SATURAT{amplifier.name}", amplifier.saturation),
-            bool(amplifier.flip_x),
+            bool(amplifier.flip_x), bool(amplifier.flip_y),
         )
         for amplifier in detector.amplifiers
     )  # fmt: skip

@@ -1,20 +1,23 @@
-"""Master calibrations certified for a night, detector by detector, and taken back."""
+"""Master calibrations certified for a night when they are complete, and taken back."""
 
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 from astropy.time import Time
 from lsst.daf.butler import CollectionType, Timespan
 
 from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.repository.chains import run_stamp
 from proc_decam_dagster.repository.engines import INSTRUMENT
 from proc_decam_dagster.repository.presence import has_collection, has_dataset_type
+from proc_decam_dagster.repository.queries import Master, master_of, night_frames, source_night
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.survey import datasets
-from proc_decam_dagster.survey.collections import calib_collection, raw_collection
+from proc_decam_dagster.survey.collections import calib_collection
 from proc_decam_dagster.survey.proc_types import proc_type as proc_type_row
 
 log = logging.getLogger(__name__)
@@ -25,6 +28,8 @@ ALL_BEGIN, ALL_END = "1970-01-01T00:00:00", "2100-01-01T00:00:00"
 MIN_FRAMES = 5
 ISR_TASK = {datasets.BIAS: "cpBiasIsr", datasets.FLAT: "cpFlatIsr"}
 """The task whose successes are the frames that a master was made from."""
+_NEWEST = SimpleNamespace(run="/99991231T235959Z")
+"""Stands for a master made now."""
 
 
 @dataclass
@@ -38,6 +43,10 @@ class CertifyReport:
         Data ids (detector, and physical_filter if the dataset has one).
     refused : `list` [`tuple` [`dict`, `str`]]
         Data id and reason of each that was expected or there, but is not certified.
+    withheld : `list` [`dict`]
+        Data ids of good masters that are not certified because others of their set were refused.
+    replaced : `list` [`str`]
+        Nights whose masters stood in for those that are certified now.
     kept : `int`
         Certified before, for other detectors or filters, and left as they are.
     """
@@ -46,12 +55,35 @@ class CertifyReport:
     collection: str
     certified: list[dict[str, Any]] = field(default_factory=list)
     refused: list[tuple[dict[str, Any], str]] = field(default_factory=list)
+    withheld: list[dict[str, Any]] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
     kept: int = 0
 
     @property
     def ok(self) -> bool:
         """Whether everything expected is certified."""
         return not self.refused
+
+    def __str__(self) -> str:
+        text = f"certified {len(self.certified)} {self.dataset} into {self.collection}"
+        if self.replaced:
+            text += f", in place of those of night {', '.join(self.replaced)}"
+        if self.kept:
+            text += f", {self.kept} others kept"
+        return text + (f"; not certified: {self.why_not}" if self.refused else "")
+
+    @property
+    def why_not(self) -> str:
+        """The reasons in one line, the data ids of each together, and what was withheld for them."""
+        reasons: dict[str, list[str]] = {}
+        for data_id, reason in self.refused:
+            name = " of ".join(str(data_id[k]) for k in ("detector", "physical_filter") if k in data_id)
+            reasons.setdefault(reason, []).append(name)
+        text = "; ".join(
+            f"detector {', '.join(names[:10])}{' …' if len(names) > 10 else ''}: {reason}"
+            for reason, names in reasons.items()
+        )
+        return text + (f" (and so {len(self.withheld)} good ones are withheld)" if self.withheld else "")
 
 
 def timespan(begin: str, end: str) -> Timespan:
@@ -64,23 +96,24 @@ def certify_calibrations(
     proc_type: str,
     night: str,
     *,
-    expected_detectors: Iterable[int],
+    expected: Mapping[Master, int],
     min_frames: int = MIN_FRAMES,
-    frames: Mapping[tuple[int, str], int] | None = None,
+    partial: bool = False,
     check: Callable[[Any], str | None] | None = None,
 ) -> CertifyReport:
-    """Certify a night's masters into ``{night}/calib/{bias,flat}``.
+    """Certify a night's masters into ``{night}/calib/{bias,flat}``, each filter's when it is complete.
 
-    Only what the chain holds now is replaced: a run on one detector leaves the other 61 certified.
+    A set is complete when every expected detector has a master, made from all of the expected frames, and enough of
+    them. Only what is expected is judged and replaced: a run on one detector leaves the other 61 certified.
 
     Parameters
     ----------
-    expected_detectors : iterable of `int`
-        Detectors that must have a master (for a flat, in each of the night's filters); each that has none is named.
+    expected : mapping
+        `Master` → number of raw frames that it is to be made from; see `night_frames`.
     min_frames : `int`
         A master of fewer frames is not certified.
-    frames : mapping, optional
-        (detector, physical filter or "") → number of frames; counted in the chain if not given.
+    partial : `bool`
+        Whether the good masters of an incomplete set are certified too, those that lack some frames included.
     check : callable, optional
         Given a ref, returns the reason why it must not be certified, or `None`.
 
@@ -102,26 +135,26 @@ def certify_calibrations(
             fix=f"run `proc-decam pipeline {repo.root} {row.name} {night}` first",
         )
     with repo.lock(collection, wait_seconds=60):
-        if frames is None:
-            frames = count_frames(butler, chain, dataset, raw_collection(night, row.name))
-        refs = _masters(butler, dataset, chain)
-        good = []
-        for ref in refs:
-            reason = _too_few(ref, frames, min_frames) or (check(ref) if check else None)
-            if reason:
-                report.refused.append((_data_id(ref), reason))
-            else:
-                good.append(ref)
-        report.refused += _absent(refs, expected_detectors, frames, butler, dataset)
-        report.kept = _replace(butler, dataset, collection, good)
-        report.certified = [_data_id(ref) for ref in good]
+        masters = {master_of(ref): ref for ref in _masters(butler, dataset, chain)}
+        frames = frames_of_masters(butler, chain, dataset, masters, expected)
+        reasons = {m: _reason(m, masters, frames, expected, min_frames, partial, check, dataset) for m in expected}
+        report.refused = [(m.data_id, reason) for m, reason in sorted(reasons.items()) if reason]
+        incomplete = set() if partial else {m.physical_filter for m, reason in reasons.items() if reason}
+        good = [masters[m] for m, reason in sorted(reasons.items()) if not reason]
+        report.withheld = [master_of(r).data_id for r in good if master_of(r).physical_filter in incomplete]
+        _replace(butler, report, [r for r in good if master_of(r).physical_filter not in incomplete], night)
     for data_id, reason in report.refused:
         log.warning("%s %s is not certified: %s", dataset, data_id, reason)
     return report
 
 
-def decertify(repo: Repository, collection: str, dataset: str, *, begin: str = ALL_BEGIN, end: str = ALL_END) -> None:
-    """Take back every certification of a dataset type in a CALIBRATION collection, by default from 1970 to 2100.
+def decertify(
+    repo: Repository, collection: str, dataset: str, *, begin: str = ALL_BEGIN, end: str = ALL_END,
+    data_ids: Iterable[Mapping[str, Any]] | None = None,
+) -> None:  # fmt: skip
+    """Take back certifications of a dataset type in a CALIBRATION collection, by default from 1970 to 2100.
+
+    All of them, unless ``data_ids`` (without the instrument) names some.
 
     Raises
     ------
@@ -142,7 +175,8 @@ def decertify(repo: Repository, collection: str, dataset: str, *, begin: str = A
         )
     with repo.lock(collection, wait_seconds=60):
         if _certified(butler, dataset, collection):
-            butler.registry.decertify(collection, dataset, timespan(begin, end))
+            chosen = None if data_ids is None else [{"instrument": INSTRUMENT, **d} for d in data_ids]
+            butler.registry.decertify(collection, dataset, timespan(begin, end), dataIds=chosen)
 
 
 def certify_refs(butler: Any, collection: str, refs: Iterable[Any], begin: str = ALL_BEGIN, end: str = ALL_END) -> None:
@@ -159,20 +193,34 @@ def certify_refs(butler: Any, collection: str, refs: Iterable[Any], begin: str =
             butler.registry.certify(collection, of_type, timespan(begin, end))
 
 
-def count_frames(butler: Any, chain: str, dataset: str, raws: str) -> Counter[tuple[int, str]]:
-    """Return the number of frames behind each master, by (detector, physical filter; "" for a bias).
+def frames_of_masters(
+    butler: Any, chain: str, dataset: str, masters: Mapping[Master, Any], expected: Mapping[Master, int]
+) -> Counter[Master]:
+    """Return the number of frames behind each master.
 
-    Counted from the instrument signature removals that succeeded; from the tagged raws if none is recorded.
+    Counted from the instrument signature removals that succeeded and are no newer than the master's run: later ones
+    cannot be in it. Where none is recorded, all raws count.
     """
     metadata = f"{ISR_TASK[dataset]}_metadata"
-    name, collection = (metadata, chain) if has_dataset_type(butler, metadata) else (datasets.RAW, raws)
+    if not has_dataset_type(butler, metadata):
+        return Counter(expected)
     found = butler.query_datasets(
-        name, [collection], limit=None, explain=False, with_dimension_records=True, where=f"instrument='{INSTRUMENT}'"
+        metadata, [chain], limit=None, explain=False, with_dimension_records=True, where=f"instrument='{INSTRUMENT}'"
     )
-    return Counter(
-        (ref.dataId["detector"], ref.dataId.records["exposure"].physical_filter if dataset == datasets.FLAT else "")
-        for ref in found
-    )
+    made = {master: run_stamp(ref.run) for master, ref in masters.items()}
+    of_frame = ((master_of(ref, by_filter=dataset == datasets.FLAT), run_stamp(ref.run)) for ref in found)
+    return Counter(master for master, stamp in of_frame if stamp <= made.get(master, ""))
+
+
+def outdated_masters(repo: Repository, proc_type: str, night: str, where: str = "") -> list[Master]:
+    """Return the masters in a night's chain that some of the frames processed since are not in."""
+    row = proc_type_row(proc_type)
+    butler, chain = repo.butler(), row.chain(night)
+    masters = {master_of(ref): ref for ref in _masters(butler, row.certifies, chain)}
+    expected = night_frames(repo, night, row.name, by_filter=row.certifies == datasets.FLAT, where=where)
+    old = frames_of_masters(butler, chain, row.certifies, masters, expected)
+    now = frames_of_masters(butler, chain, row.certifies, dict.fromkeys(masters, _NEWEST), expected)
+    return sorted(m for m in masters if m in expected and old[m] < now[m])
 
 
 def _masters(butler: Any, dataset: str, chain: str) -> list[Any]:
@@ -192,37 +240,29 @@ def _certified(butler: Any, dataset: str, collection: str) -> list[Any]:
     return butler.query_datasets(dataset, [collection], find_first=False, limit=None, explain=False)
 
 
-def _data_id(ref: Any) -> dict[str, Any]:
-    return {k: v for k, v in ref.dataId.required.items() if k != "instrument"}
+def _reason(
+    master: Master, masters: Mapping[Master, Any], frames: Mapping[Master, int], expected: Mapping[Master, int],
+    min_frames: int, partial: bool, check: Callable[[Any], str | None] | None, dataset: str,
+) -> str | None:  # fmt: skip
+    """Return why a master must not be certified; `None` if it may."""
+    if master not in masters:
+        return f"the pipeline made no {dataset}"
+    if frames[master] < min_frames:
+        return f"made from {frames[master]} frames, expected at least {min_frames}"
+    if frames[master] < expected[master] and not partial:
+        return f"made from {frames[master]} of {expected[master]} frames"
+    return check(masters[master]) if check else None
 
 
-def _too_few(ref: Any, frames: Mapping[tuple[int, str], int], min_frames: int) -> str | None:
-    data_id = _data_id(ref)
-    number = frames.get((data_id["detector"], data_id.get("physical_filter", "")), 0)
-    return f"made from {number} frames, expected at least {min_frames}" if number < min_frames else None
-
-
-def _absent(
-    refs: list[Any], expected: Iterable[int], frames: Mapping[tuple[int, str], int], butler: Any, dataset: str
-) -> list[tuple[dict[str, Any], str]]:
-    """Return the expected data ids without a master: a flat is expected in every filter that has frames."""
-    found = {(d["detector"], d.get("physical_filter", "")) for d in map(_data_id, refs)}
-    filters = sorted({f for _, f in frames} | {f for _, f in found}) or [""]
-    return [
-        ({"detector": detector} | ({"physical_filter": name} if name else {}), f"the pipeline made no {dataset}")
-        for name in filters
-        for detector in sorted(set(expected))
-        if (detector, name) not in found
-    ]
-
-
-def _replace(butler: Any, dataset: str, collection: str, refs: list[Any]) -> int:
-    """Certify refs in place of those of the same data ids; return how many others stay."""
-    butler.collections.register(collection, CollectionType.CALIBRATION)
-    if not has_dataset_type(butler, dataset):
-        return 0
-    replaced = {tuple(ref.dataId.required_values) for ref in refs}
-    before = _certified(butler, dataset, collection)
+def _replace(butler: Any, report: CertifyReport, refs: list[Any], night: str) -> None:
+    """Certify refs in place of those of the same data ids."""
+    butler.collections.register(report.collection, CollectionType.CALIBRATION)
+    if not has_dataset_type(butler, report.dataset):
+        return
+    new = {master_of(ref) for ref in refs}
+    before = {master_of(ref): source_night(ref) for ref in _certified(butler, report.dataset, report.collection)}
     if refs:
-        certify_refs(butler, collection, refs, VALID_BEGIN, VALID_END)
-    return len({tuple(r.dataId.required_values) for r in before} - replaced)
+        certify_refs(butler, report.collection, refs, VALID_BEGIN, VALID_END)
+    report.kept = len(before.keys() - new)
+    report.replaced = sorted({source for m, source in before.items() if m in new and source != night})
+    report.certified = [master.data_id for master in sorted(new)]

@@ -70,12 +70,14 @@ def runs_of(butler: Any, chain: str) -> list[str]:
     """Return the RUNs that a chain's steps have made, the newest first."""
     runs = butler.collections.query(f"{chain}/*", collection_types={CollectionType.RUN}, flatten_chains=False)
 
-    def age(run: str) -> tuple[str, str]:
-        stamp = _STAMP.search(run)
-        # Two steps within a second: the later step of the pipeline is the newer.
-        return (stamp.group(1) if stamp else "", run)
+    # Two steps within a second: the later step of the pipeline is the newer.
+    return sorted(runs, key=lambda run: (run_stamp(run), run), reverse=True)
 
-    return sorted(runs, key=age, reverse=True)
+
+def run_stamp(run: str) -> str:
+    """Return when a RUN was made, as its name says; empty for a name without a stamp, which sorts first."""
+    stamp = _STAMP.search(run)
+    return stamp.group(1) if stamp else ""
 
 
 def _kind_of_empty(collection: str, subset: str) -> CollectionType | None:

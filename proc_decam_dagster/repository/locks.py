@@ -93,7 +93,7 @@ def _write_holder(descriptor: int) -> None:
         {
             "pid": os.getpid(),
             "host": socket.gethostname(),
-            "user": _user(),
+            "user": user_name(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
     )
@@ -101,7 +101,8 @@ def _write_holder(descriptor: int) -> None:
     os.pwrite(descriptor, text.encode(), 0)
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Return who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user id without a name

@@ -1,12 +1,16 @@
 """What is in the repository: dataset references, and where their files are."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lsst.daf.butler import ButlerUserError, DatasetRef, MissingCollectionError, MissingDatasetTypeError
 
 from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.repository.engines import INSTRUMENT
+from proc_decam_dagster.survey import datasets
+from proc_decam_dagster.survey.collections import raw_collection
 
 if TYPE_CHECKING:
     from proc_decam_dagster.repository.repository import Repository
@@ -35,6 +39,59 @@ def find_certified(repo: "Repository", dataset_type: str, collection: str) -> li
         return [a.ref for a in registry.queryDatasetAssociations(dataset_type, collections=[collection])]
     except (MissingDatasetTypeError, MissingCollectionError):
         return []
+
+
+class Master(NamedTuple):
+    """What a master calibration is for: a detector, and a physical filter if it is a flat (else empty)."""
+
+    detector: int
+    physical_filter: str = ""
+
+    @property
+    def data_id(self) -> dict[str, Any]:
+        """The data id, without the instrument."""
+        return {"detector": self.detector} | ({"physical_filter": self.physical_filter} if self.physical_filter else {})
+
+
+def master_of(ref: DatasetRef, by_filter: bool = False) -> Master:
+    """Return which master a dataset is, or, for one of an exposure, goes into (with its filter if ``by_filter``)."""
+    name = ref.dataId.get("physical_filter", "") if "exposure" not in ref.dataId.dimensions else ""
+    if by_filter and not name:
+        name = ref.dataId.records["exposure"].physical_filter
+    return Master(ref.dataId["detector"], name)
+
+
+def source_night(ref: DatasetRef) -> str:
+    """Return the night whose chain made a master, from the name of its RUN."""
+    return ref.run.partition("/")[0]
+
+
+def night_frames(
+    repo: "Repository", night: str, proc_type: str, *, by_filter: bool, where: str = ""
+) -> Counter[Master]:
+    """Return how many of a night's raws go with each master: what it is made from, or is needed for.
+
+    Parameters
+    ----------
+    night, proc_type : `str`
+        Whose raws, of ``{night}/{proc_type}/raw``.
+    by_filter : `bool`
+        Whether the master is one of a filter (a flat).
+    where : `str`, optional
+        Butler query that selects the raws.
+    """
+    terms = [f"({where})"] if where.strip() else []
+    if "instrument" not in where:
+        terms.append(f"instrument='{INSTRUMENT}'")
+    try:
+        with told_where(where):
+            refs = repo.butler().query_datasets(
+                datasets.RAW, collections=raw_collection(night, proc_type), where=" AND ".join(terms), limit=None,
+                explain=False, with_dimension_records=by_filter,
+            )  # fmt: skip
+    except (MissingDatasetTypeError, MissingCollectionError):
+        return Counter()
+    return Counter(master_of(ref, by_filter) for ref in refs)
 
 
 def path_of(repo: "Repository", ref: DatasetRef) -> str:

@@ -6,6 +6,7 @@ Pure constants, so the engine's task connections import them too.
 # Camera and calibrations
 RAW = "raw"
 CROSSTALK = "crosstalk"
+LINEARIZER = "linearizer"
 DEFECTS = "defects"
 SUSPECT_MASK = "suspectMask"
 BIAS = "bias"
@@ -19,6 +20,7 @@ REFCATS = {"ps1": REFCAT_PHOTOMETRY, "gaia_dr3": REFCAT_ASTROMETRY, "gaia_dr2": 
 
 # Calibration construction
 RAW_STATISTICS = "rawStatistics"
+CROSSTALK_SOURCES = "crosstalkSources"
 FLAT_ISR_STATISTICS = "cpFlatIsrStatistics"
 FLAT_STATISTICS = "cpFlatStatistics"
 FLAT_SCALES = "cpFlatScales"

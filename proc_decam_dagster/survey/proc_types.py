@@ -33,6 +33,8 @@ class ProcType:
         Dataset type certified into `{subset}/calib/{certifies}` after the last step.
     axes : `tuple` [`str`]
         The parts of the chain's name that it needs.
+    frame_steps : `tuple` [`str`]
+        The steps that work on single frames, with the night's masters; those of a calibration after them combine.
     """
 
     name: str
@@ -42,6 +44,7 @@ class ProcType:
     inputs: tuple[str, ...]
     certifies: str | None
     axes: tuple[str, ...]
+    frame_steps: tuple[str, ...] = ()
 
     def chain(self, subset: str = "", coadd_subset: str = "", template_type: str = "") -> str:
         """Return the chain's name, from the parts that this proc type uses.
@@ -89,12 +92,12 @@ _ROWS = (
     ProcType(
         "bias", "zero", "bias.yaml", ("step1", "step2"),
         (names.CALIB, "{subset}/bias/raw"),
-        datasets.BIAS, ("subset",),
+        datasets.BIAS, ("subset",), ("step1",),
     ),
     ProcType(
         "flat", "dome flat", "flat.yaml", ("step0", "step1", "step2", "step3"),
         ("{subset}/calib/bias", names.CALIB, "{subset}/flat/raw"),
-        datasets.FLAT, ("subset",),
+        datasets.FLAT, ("subset",), ("step0", "step1"),
     ),
     ProcType(
         "drp", "object", "DRP.yaml",
@@ -103,7 +106,7 @@ _ROWS = (
             names.FAKES, names.REFCATS, names.SKYMAPS, "{subset}/calib/flat", "{subset}/calib/bias",
             names.CALIB_BPM, names.CALIB, "{subset}/drp/raw",
         ),
-        None, ("subset",),
+        None, ("subset",), ("step0", "step1"),
     ),
     ProcType(
         "coadd", None, "{template_type}-template.yaml", ("step3b", "step3c", "step3d"),

@@ -13,8 +13,8 @@ from proc_decam_dagster.pixels.flat import DEFECT_CONTRAST, flag_defects
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.isr import Master
 from proc_decam_dagster.survey import datasets
+from proc_decam_dagster.tasks.curated import crosstalk_matrix, linearity_tables
 from proc_decam_dagster.tasks.frames import any_time, usable_frames
-from proc_decam_dagster.tasks.isr import crosstalk_matrix
 from proc_decam_dagster.tasks.raw import amplifiers
 
 
@@ -61,6 +61,15 @@ class FlatCombineConnections(
         isCalibration=True,
         lookupFunction=any_time,
     )
+    linearizer = connectionTypes.PrerequisiteInput(
+        name=datasets.LINEARIZER,
+        doc="Non-linearity of the amplifiers; without it signals are taken as proportional to the light.",
+        storageClass="StructuredDataDict",
+        dimensions=("instrument", "detector"),
+        isCalibration=True,
+        minimum=0,
+        lookupFunction=any_time,
+    )
     flat = connectionTypes.Output(
         name=datasets.FLAT,
         doc="Master flat; the mean response of all detectors is 1.",
@@ -91,7 +100,7 @@ class FlatCombineTask(pipe_base.PipelineTask):
         raws = {int(handle.dataId["exposure"]): handle for handle in butlerQC.get(inputRefs.raws)}
         outputs = self.run(
             raws, butlerQC.get(inputRefs.statistics), butlerQC.get(inputRefs.scales), butlerQC.get(inputRefs.bias),
-            butlerQC.get(inputRefs.crosstalk), detector=int(butlerQC.quantum.dataId["detector"]),
+            butlerQC.get(inputRefs.crosstalk), butlerQC.get(inputRefs.linearizer), detector=int(butlerQC.quantum.dataId["detector"]),
             physical_filter=str(butlerQC.quantum.dataId["physical_filter"]),
         )  # fmt: skip
         butlerQC.put(outputs, outputRefs)
@@ -103,6 +112,7 @@ class FlatCombineTask(pipe_base.PipelineTask):
         scales: Mapping[str, Any],
         bias: MaskedImage,
         crosstalk: Mapping[str, Any],
+        linearizer: Mapping[str, Any] | None = None,
         *,
         detector: int,
         physical_filter: str,
@@ -120,6 +130,8 @@ class FlatCombineTask(pipe_base.PipelineTask):
         bias : `MaskedImage`
         crosstalk : mapping
             The ``crosstalk`` dataset.
+        linearizer : mapping, optional
+            The ``linearizer`` dataset.
         detector : `int`
         physical_filter : `str`
 
@@ -148,7 +160,7 @@ class FlatCombineTask(pipe_base.PipelineTask):
         readouts, _ = amplifiers(raws[good[0]].get())
         combined = combine_frames(
             frames(), len(good), readouts, scaled=True, group=self.config.framesInMemory, bias=Master.bias(bias),
-            crosstalk=crosstalk_matrix(crosstalk), systematic=self.config.systematic, threshold=self.config.threshold,
+            crosstalk=crosstalk_matrix(crosstalk), linearity=linearity_tables(linearizer), systematic=self.config.systematic, threshold=self.config.threshold,
         )  # fmt: skip
         flat = MaskedImage(combined.mean, combined.variance, np.zeros(combined.mean.shape, np.int32))
         defects = flag_defects(flat, self.config.defectContrast)
@@ -168,6 +180,7 @@ class FlatCombineTask(pipe_base.PipelineTask):
             "scatter_over_noise": combined.scatter,
             "clipped_fraction": combined.clipped / (combined.mean.size * len(good)),
             "n_defects": defects,
+            "linearized": linearizer is not None,
         }
         self.log.info("detector %d, %s: %d flats, %d left out", detector, physical_filter, len(good), len(rejected))
         return pipe_base.Struct(flat=flat)

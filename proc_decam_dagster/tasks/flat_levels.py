@@ -13,7 +13,7 @@ from proc_decam_dagster.pixels.isr import Master, correct
 from proc_decam_dagster.pixels.mask import SAT, SUSPECT, fraction
 from proc_decam_dagster.pixels.raw_statistics import dead_amplifiers
 from proc_decam_dagster.survey import datasets
-from proc_decam_dagster.tasks.isr import crosstalk_matrix
+from proc_decam_dagster.tasks.curated import crosstalk_matrix, linearity_tables
 from proc_decam_dagster.tasks.raw import amplifiers, describe
 
 FRAME = ("instrument", "exposure", "detector")
@@ -40,6 +40,14 @@ class FlatIsrConnections(pipe_base.PipelineTaskConnections, dimensions=FRAME):
         dimensions=("instrument", "detector"),
         isCalibration=True,
     )
+    linearizer = connectionTypes.PrerequisiteInput(
+        name=datasets.LINEARIZER,
+        doc="Non-linearity of the amplifiers; without it signals are taken as proportional to the light.",
+        storageClass="StructuredDataDict",
+        dimensions=("instrument", "detector"),
+        isCalibration=True,
+        minimum=0,
+    )
     levels = connectionTypes.Output(
         name=datasets.FLAT_ISR_STATISTICS,
         doc="Levels of the corrected frame on a grid of tiles.",
@@ -62,7 +70,7 @@ class FlatIsrTask(pipe_base.PipelineTask):
     ConfigClass = FlatIsrConfig
     _DefaultName = "cpFlatIsr"
 
-    def run(self, raw, statistics, bias, crosstalk) -> pipe_base.Struct:
+    def run(self, raw, statistics, bias, crosstalk, linearizer=None) -> pipe_base.Struct:
         """Return ``levels``: identifiers, ``tiles`` (electrons, rows of columns) and the fractions of bad pixels.
 
         Parameters
@@ -73,11 +81,13 @@ class FlatIsrTask(pipe_base.PipelineTask):
         bias : `proc_decam_dagster.pixels.image.MaskedImage`
         crosstalk : mapping
             The ``crosstalk`` dataset.
+        linearizer : mapping, optional
+            The ``linearizer`` dataset.
         """
         readouts, overscans = amplifiers(raw)
         image = correct(
             raw.data, readouts, bias=Master.bias(bias), crosstalk=crosstalk_matrix(crosstalk), overscans=overscans,
-            dead=dead_amplifiers(statistics["amplifiers"]),
+            linearity=linearity_tables(linearizer), dead=dead_amplifiers(statistics["amplifiers"]),
         )  # fmt: skip
         tiles = tile_levels(image)
         names = describe(raw)

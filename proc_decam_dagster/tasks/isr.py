@@ -1,14 +1,13 @@
 """`IsrTask`: a raw frame becomes electrons with variance and mask, its defects and cosmic rays filled."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import lsst.pipe.base as pipe_base
 import numpy as np
 from lsst.pex.config import Field
 from lsst.pipe.base import connectionTypes
 
+from proc_decam_dagster.camera.crosstalk import source_detectors
 from proc_decam_dagster.pixels.cosmic_rays import CONTRAST, THRESHOLD, repair
+from proc_decam_dagster.pixels.crosstalk import remove_leaks
 from proc_decam_dagster.pixels.defects import interpolate, paint_boxes
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.isr import Master, correct
@@ -16,26 +15,9 @@ from proc_decam_dagster.pixels.mask import BAD, CR, CROSSTALK, INTERP, NODATA, S
 from proc_decam_dagster.pixels.raw_statistics import dead_amplifiers
 from proc_decam_dagster.pixels.raw_wcs import trimmed_wcs
 from proc_decam_dagster.survey import datasets
+from proc_decam_dagster.tasks.curated import crosstalk_matrix, crosstalk_of_others, linearity_tables
 from proc_decam_dagster.tasks.raw import amplifiers, describe
-
-AMPLIFIERS = "AB"
-
-
-def crosstalk_matrix(table: Mapping[str, Any]) -> np.ndarray:
-    """Return the coefficients ``[victim, source]`` between a detector's own amplifiers, (2, 2).
-
-    Parameters
-    ----------
-    table : mapping
-        The ``crosstalk`` dataset: ``detector`` and ``sources``, rows of victim amplifier, source CCD, source amplifier
-        and coefficient. Other CCDs as sources are left out: their leaks are ten times smaller, and correcting them
-        would read every raw twice.
-    """
-    matrix = np.zeros((2, 2))
-    for victim, source, source_amplifier, coefficient in table["sources"]:
-        if int(source) == int(table["detector"]):
-            matrix[AMPLIFIERS.index(victim), AMPLIFIERS.index(source_amplifier)] = coefficient
-    return matrix
+from proc_decam_dagster.tasks.raw_statistics import bright_pixels_of
 
 
 class IsrConnections(pipe_base.PipelineTaskConnections, dimensions=("instrument", "exposure", "detector")):
@@ -71,6 +53,23 @@ class IsrConnections(pipe_base.PipelineTaskConnections, dimensions=("instrument"
         dimensions=("instrument", "detector"),
         isCalibration=True,
     )
+    linearizer = connectionTypes.PrerequisiteInput(
+        name=datasets.LINEARIZER,
+        doc="Non-linearity of the amplifiers; without it signals are taken as proportional to the light.",
+        storageClass="StructuredDataDict",
+        dimensions=("instrument", "detector"),
+        isCalibration=True,
+        minimum=0,
+    )
+    crosstalkSources = connectionTypes.Input(
+        name=datasets.CROSSTALK_SOURCES,
+        doc="Bright pixels of the detectors that leak into this one, as far as they are in the graph.",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "exposure", "detector"),
+        multiple=True,
+        minimum=0,
+        deferGraphConstraint=True,
+    )
     defects = connectionTypes.PrerequisiteInput(
         name=datasets.DEFECTS,
         doc="Bad pixels; a survey without mask files has none.",
@@ -94,6 +93,17 @@ class IsrConnections(pipe_base.PipelineTaskConnections, dimensions=("instrument"
         dimensions=("instrument", "exposure", "detector"),
     )
 
+    def adjust_all_quanta(self, adjuster) -> None:
+        """Give each detector the bright pixels of those that leak into it, where the graph holds them."""
+        detectors = {}
+        for data_id in adjuster.iter_data_ids():
+            if adjuster.get_inputs(data_id)["crosstalkSources"]:
+                detectors[data_id["exposure"], data_id["detector"]] = data_id
+        for (exposure, detector), data_id in detectors.items():
+            for source in source_detectors([detector]):
+                if (exposure, source) in detectors:
+                    adjuster.add_input(data_id, "crosstalkSources", detectors[exposure, source])
+
 
 class IsrConfig(pipe_base.PipelineTaskConfig, pipelineConnections=IsrConnections):
     """How strict the search for cosmic rays is."""
@@ -109,7 +119,10 @@ class IsrTask(pipe_base.PipelineTask):
     ConfigClass = IsrConfig
     _DefaultName = "isr"
 
-    def run(self, raw, statistics, bias, flat, crosstalk, defects=None, suspectMask=None) -> pipe_base.Struct:
+    def run(
+        self, raw, statistics, bias, flat, crosstalk, linearizer=None, crosstalkSources=(), defects=None,
+        suspectMask=None,
+    ) -> pipe_base.Struct:  # fmt: skip
         """Return ``outputExposure``: electrons, with the raw header's WCS.
 
         Parameters
@@ -120,15 +133,23 @@ class IsrTask(pipe_base.PipelineTask):
         bias, flat : `proc_decam_dagster.pixels.image.MaskedImage`
         crosstalk : mapping
             The ``crosstalk`` dataset.
+        linearizer : mapping, optional
+            The ``linearizer`` dataset.
+        crosstalkSources : iterable of `astropy.table.Table`, optional
+            The ``crosstalkSources`` of this and of other detectors.
         defects, suspectMask : `astropy.table.Table`, optional
             Boxes ``x0, y0, width, height``.
         """
         readouts, overscans = amplifiers(raw)
         dead = dead_amplifiers(statistics["amplifiers"])
+        response = Master.flat(flat)
         image = correct(
-            raw.data, readouts, bias=Master.bias(bias), flat=Master.flat(flat), crosstalk=crosstalk_matrix(crosstalk),
-            overscans=overscans, dead=dead, metadata=describe(raw),
+            raw.data, readouts, bias=Master.bias(bias), flat=response, crosstalk=crosstalk_matrix(crosstalk),
+            linearity=linearity_tables(linearizer), overscans=overscans, dead=dead, metadata=describe(raw),
         )  # fmt: skip
+        leaks = crosstalk_of_others(crosstalk)
+        sources = bright_pixels_of(crosstalkSources)
+        remove_leaks(image, readouts, leaks, sources, response)
         np.bitwise_or(image.mask, (bias.mask | flat.mask) & BAD, out=image.mask)
         if defects is not None:
             paint_boxes(image.mask, defects, BAD)
@@ -141,6 +162,9 @@ class IsrTask(pipe_base.PipelineTask):
         image.wcs = trimmed_wcs(raw.header, image.shape)
         image.metadata |= _quality(image)
         image.metadata["dead_amplifiers"] = "".join(dead)
+        image.metadata["linearized"] = linearizer is not None
+        absent = {source for _, source, _, _ in leaks} - {detector for detector, _ in sources}
+        image.metadata["crosstalk_not_corrected"] = ",".join(map(str, sorted(absent)))
         image.metadata["has_defects"], image.metadata["has_suspect_mask"] = defects is not None, suspectMask is not None
         for readout, overscan in zip(readouts, overscans):
             image.metadata[f"gain_{readout.name}"] = readout.gain

@@ -1,17 +1,23 @@
 """`RawStatisticsTask`: health of every raw frame (``cpBiasIsr`` of zeros, ``isrForCrosstalkSources`` of the others)."""
 
+from collections.abc import Iterable
+
 import lsst.pipe.base as pipe_base
+import numpy as np
+from astropy.table import Table, vstack
+from lsst.pex.config import Field
 from lsst.pipe.base import connectionTypes
 
+from proc_decam_dagster.pixels.crosstalk import BRIGHT, BrightPixels, bright_pixels
 from proc_decam_dagster.pixels.raw_statistics import raw_statistics
-from proc_decam_dagster.survey.datasets import RAW, RAW_STATISTICS
+from proc_decam_dagster.survey.datasets import CROSSTALK_SOURCES, RAW, RAW_STATISTICS
 from proc_decam_dagster.tasks.raw import amplifiers, detector_id, exposure_id
 
 
 class RawStatisticsConnections(
     pipe_base.PipelineTaskConnections, dimensions=("instrument", "exposure", "detector")
 ):  # fmt: skip
-    """Raw frame in, its statistics out."""
+    """Raw frame in; its statistics and, of science frames, its bright pixels out."""
 
     raw = connectionTypes.Input(
         name=RAW, doc="Raw frame.", storageClass="DecamRaw", dimensions=("instrument", "exposure", "detector")
@@ -22,10 +28,23 @@ class RawStatisticsConnections(
         storageClass="StructuredDataDict",
         dimensions=("instrument", "exposure", "detector"),
     )
+    sources = connectionTypes.Output(
+        name=CROSSTALK_SOURCES,
+        doc="Bright pixels, whose leaks other detectors take off.",
+        storageClass="ArrowAstropy",
+        dimensions=("instrument", "exposure", "detector"),
+    )
+
+    def __init__(self, *, config=None):
+        if not config.doCrosstalkSources:
+            del self.sources
 
 
 class RawStatisticsConfig(pipe_base.PipelineTaskConfig, pipelineConnections=RawStatisticsConnections):
-    """Nothing to configure."""
+    """Whether bright pixels are listed: in a flat, all are, and their leaks are part of its shape."""
+
+    doCrosstalkSources = Field[bool](doc="List the bright pixels?", default=False)
+    crosstalkThreshold = Field[float](doc="Signal of a bright pixel, ADU above bias.", default=BRIGHT)
 
 
 class RawStatisticsTask(pipe_base.PipelineTask):
@@ -35,17 +54,56 @@ class RawStatisticsTask(pipe_base.PipelineTask):
     _DefaultName = "rawStatistics"
 
     def run(self, raw) -> pipe_base.Struct:
-        """Return ``statistics``: ``exposure``, ``detector`` and, by name, ``amplifiers``.
+        """Return ``statistics`` (``exposure``, ``detector`` and, by name, ``amplifiers``) and, if asked, ``sources``.
 
         Parameters
         ----------
         raw : `proc_decam_dagster.instrument.raw.RawImage`
         """
         parts, overscans = amplifiers(raw)
-        return pipe_base.Struct(
+        outputs = pipe_base.Struct(
             statistics={
                 "exposure": exposure_id(raw),
                 "detector": detector_id(raw),
                 "amplifiers": raw_statistics(raw.data, parts, overscans),
             }
         )
+        if self.config.doCrosstalkSources:
+            found = {
+                (detector_id(raw), readout.name): bright_pixels(
+                    raw.data, readout, overscan, self.config.crosstalkThreshold
+                )
+                for readout, overscan in zip(parts, overscans)
+            }
+            outputs.sources = table_of(found)
+        return outputs
+
+
+COLUMNS = {"detector": np.int32, "amplifier": "U1", "row": np.int16, "column": np.int16, "signal": np.float32,
+           "saturated": np.bool_}  # fmt: skip
+
+
+def table_of(bright: dict[tuple[int, str], BrightPixels]) -> Table:
+    """Return bright pixels as the ``crosstalkSources`` dataset; its metadata name the amplifiers that were looked at."""
+    tables = []
+    for (detector, amplifier), pixels in bright.items():
+        count = len(pixels.signal)
+        values = [np.full(count, detector), np.full(count, amplifier), pixels.row, pixels.column, pixels.signal,
+                  pixels.saturated]  # fmt: skip
+        tables.append(Table({name: np.asarray(v, kind) for (name, kind), v in zip(COLUMNS.items(), values)}))
+    table = vstack(tables, metadata_conflicts="silent")
+    table.meta["amplifiers"] = " ".join(f"{detector}{amplifier}" for detector, amplifier in bright)
+    return table
+
+
+def bright_pixels_of(tables: Iterable[Table]) -> dict[tuple[int, str], BrightPixels]:
+    """Return the bright pixels that `table_of` wrote, by detector and amplifier; also of those that have none."""
+    found = {}
+    for table in tables:
+        for name in str(table.meta["amplifiers"]).split():
+            detector, amplifier = int(name[:-1]), name[-1]
+            part = table[(table["detector"] == detector) & (table["amplifier"].astype(str) == amplifier)]
+            found[detector, amplifier] = BrightPixels(
+                *(np.asarray(part[name], COLUMNS[name]) for name in ("row", "column", "signal", "saturated"))
+            )
+    return found

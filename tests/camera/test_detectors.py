@@ -92,7 +92,7 @@ def test_every_filter_of_a_real_survey_is_known(shared_data):
 
 def test_crosstalk_is_the_published_table(shared_data):
     assert intra_ccd(25) == pytest.approx(np.array([[0, 3.16e-4], [1.34e-4, 0]]))
-    assert ("A", 25, "B", 3.90e-05) in sources(26)
+    assert ("A", 25, "B", 3.90e-05) in [row[:4] for row in sources(26)]
     lines = (shared_data / "camera" / "DECam_xtalk_20130606.txt").read_text().splitlines()
     assert sum(len(sources(each)) for each in DETECTORS) == sum(line.startswith("ccd") for line in lines)
 

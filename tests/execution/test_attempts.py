@@ -2,7 +2,8 @@
 
 import threading
 
-from proc_decam_dagster.execution.attempts import Attempt, Ledger, data_id_key
+from proc_decam_dagster.execution.attempts import Attempt, data_id_key
+from proc_decam_dagster.execution.ledger import Ledger
 
 
 def attempt(task="isr", data_id=None, outcome="failed", **more):
@@ -19,8 +20,8 @@ def test_data_id_does_not_depend_on_the_order():
 
 
 def test_round_trip(tmp_path):
-    ledger = Ledger(tmp_path / "state" / "ledger.sqlite")
-    assert ledger.attempts("n/bias") == [] and not ledger.path.exists()
+    ledger = Ledger(tmp_path / "state" / "ledger.sqlite", tmp_path / "attempts")
+    assert ledger.attempts("n/bias") == [] and not ledger.file.exists()
     ledger.record([])
     ledger.record([attempt(), attempt(task="other", outcome="succeeded")])
     read = ledger.attempts("n/bias")
@@ -30,7 +31,7 @@ def test_round_trip(tmp_path):
 
 
 def test_failed_counts_failures_since_the_last_success(tmp_path):
-    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger = Ledger(tmp_path / "ledger.sqlite", tmp_path / "attempts")
     ledger.record([attempt(), attempt(outcome="succeeded"), attempt(), attempt(outcome="interrupted"), attempt()])
     (failed,) = ledger.failed("n/bias", ["isr"]).values()
     assert failed.attempts == 2 and failed.data_id == {"detector": 1, "exposure": 7} and failed.transient
@@ -41,7 +42,7 @@ def test_failed_counts_failures_since_the_last_success(tmp_path):
 
 
 def test_threads_share_the_file(tmp_path):
-    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger = Ledger(tmp_path / "ledger.sqlite", tmp_path / "attempts")
     threads = [threading.Thread(target=lambda: [ledger.record([attempt()]) for _ in range(10)]) for _ in range(4)]
     for thread in threads:
         thread.start()

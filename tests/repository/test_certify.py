@@ -5,11 +5,17 @@ from lsst.daf.butler import CollectionType
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository import certify_calibrations, decertify, update_chain
+from proc_decam_dagster.repository.certify import outdated_masters
+from proc_decam_dagster.repository.queries import Master, night_frames
 
 NIGHT = "20190401"
 CALIB = f"{NIGHT}/calib/bias"
 VR, G = "VR DECam c0007 6300.0 2600.0", "g DECam SDSS c0001 4720.0 1520.0"
-ENOUGH = {(detector, ""): 10 for detector in range(1, 63)}
+
+
+def need(*detectors, frames=2, filters=("",)):
+    """Return what is expected of each master."""
+    return {Master(d, f): frames for d in detectors for f in filters}
 
 
 @pytest.fixture
@@ -35,10 +41,14 @@ def certified(repo, name="bias"):
     return {tuple(ref.dataId.required_values)[1:]: ref.run.rpartition("/")[2] for ref in refs}
 
 
+def certify(repo, expected, proc_type="bias", **options):
+    return certify_calibrations(repo, proc_type, NIGHT, expected=expected, **{"min_frames": 2} | options)
+
+
 def test_certified_for_the_whole_survey(night, make):
     make("bias", "20240101T000000Z", {"detector": 1}, {"detector": 25})
-    report = certify_calibrations(night, "bias", NIGHT, expected_detectors=(1, 25), frames=ENOUGH)
-    assert report.ok
+    report = certify(night, need(1, 25))
+    assert report.ok and str(report) == f"certified 2 bias into {CALIB}"
     assert report.certified == [{"detector": 1}, {"detector": 25}]
     spans = {str(a.timespan) for a in night.butler().registry.queryDatasetAssociations("bias", [CALIB])}
     assert spans == {"[2000-01-01T00:00:00, 2050-01-01T00:00:00)"}
@@ -48,52 +58,82 @@ def test_certified_for_the_whole_survey(night, make):
 
 def test_one_detector_leaves_the_others_certified(night, make):
     make("bias", "20240101T000000Z", {"detector": 1}, {"detector": 25})
-    certify_calibrations(night, "bias", NIGHT, expected_detectors=(1, 25), frames=ENOUGH)
-    make("bias", "20240201T000000Z", {"detector": 1})
-    report = certify_calibrations(night, "bias", NIGHT, expected_detectors=(1,), frames=ENOUGH)
-    assert report.ok
+    certify(night, need(1, 25))
+    make("bias", "20240201T000000Z", {"detector": 1}, {"detector": 25})
+    report = certify(night, need(1))
+    assert report.ok and report.kept == 1
     assert certified(night) == {(1,): "20240201T000000Z", (25,): "20240101T000000Z"}
 
 
-def test_missing_detector_is_named(night, make):
+def test_an_incomplete_set_is_withheld_unless_told(night, make):
     make("bias", "20240101T000000Z", {"detector": 1})
-    report = certify_calibrations(night, "bias", NIGHT, expected_detectors=(1, 2, 25), frames=ENOUGH)
-    assert not report.ok
+    report = certify(night, need(1, 2, 25))
+    assert not report.ok and not certified(night)
     assert report.refused == [
         ({"detector": 2}, "the pipeline made no bias"),
         ({"detector": 25}, "the pipeline made no bias"),
     ]
+    assert report.withheld == [{"detector": 1}]
+    assert "detector 2, 25: the pipeline made no bias (and so 1 good ones are withheld)" in str(report)
+    partial = certify(night, need(1, 2, 25), partial=True)
+    assert not partial.ok and partial.certified == [{"detector": 1}] and not partial.withheld
     assert certified(night) == {(1,): "20240101T000000Z"}
 
 
-def test_too_few_frames_are_not_certified(night, make):
+def test_too_few_frames_are_never_certified(night, make):
     make("bias", "20240101T000000Z", {"detector": 1}, {"detector": 25})
-    report = certify_calibrations(night, "bias", NIGHT, expected_detectors=(1, 25), frames=ENOUGH | {(1, ""): 4})
-    assert report.refused == [({"detector": 1}, "made from 4 frames, expected at least 5")]
+    expected = need(25) | need(1, frames=1)
+    assert certify(night, expected).refused == [({"detector": 1}, "made from 1 frames, expected at least 2")]
+    assert not certified(night)
+    certify(night, expected, partial=True)
     assert certified(night) == {(25,): "20240101T000000Z"}
 
 
-def test_frames_are_counted_from_the_raws(night, make):
-    make("bias", "20240101T000000Z", {"detector": 1})
-    report = certify_calibrations(night, "bias", NIGHT, expected_detectors=(1,))
-    assert report.refused == [({"detector": 1}, "made from 2 frames, expected at least 5")]
-    assert certify_calibrations(night, "bias", NIGHT, expected_detectors=(1,), min_frames=2).ok
+@pytest.fixture
+def frames(night, put):
+    """A function that records the frames of a run of step1 as processed."""
+
+    def process(stamp, *exposures, detectors=(1,)):
+        run = f"{NIGHT}/bias/bias/step1/{stamp}"
+        night.butler(writeable=True).collections.register(run, CollectionType.RUN)
+        for exposure in exposures:
+            for detector in detectors:
+                put(night, "cpBiasIsr_metadata", run, ("instrument", "exposure", "detector"), exposure=exposure,
+                    detector=detector)  # fmt: skip
+        update_chain(night, "bias", NIGHT)
+
+    return process
 
 
-def test_frames_that_failed_are_not_counted(night, make, put):
+def test_what_is_expected_are_the_raws(night):
+    assert night_frames(night, NIGHT, "bias", by_filter=False) == need(1, 25)
+    assert night_frames(night, NIGHT, "bias", by_filter=False, where="detector=25 AND exposure=845001") == {(25, ""): 1}
+    assert night_frames(night, NIGHT, "flat", by_filter=True) == need(1, 25, filters=[VR])
+    assert not night_frames(night, "20190409", "bias", by_filter=False)
+
+
+def test_frames_that_failed_are_not_counted(night, make, frames):
+    frames("20231231T000000Z", 845001)
     make("bias", "20240101T000000Z", {"detector": 1})
-    run = f"{NIGHT}/bias/bias/step1/20231231T000000Z"
-    night.butler(writeable=True).collections.register(run, CollectionType.RUN)
-    put(night, "cpBiasIsr_metadata", run, ("instrument", "exposure", "detector"), exposure=845001, detector=1)
-    update_chain(night, "bias", NIGHT)
-    report = certify_calibrations(night, "bias", NIGHT, expected_detectors=(1,), min_frames=2)
-    assert report.refused == [({"detector": 1}, "made from 1 frames, expected at least 2")]
+    assert certify(night, need(1), min_frames=1).refused == [({"detector": 1}, "made from 1 of 2 frames")]
+    assert certify(night, need(1), min_frames=1, partial=True).ok
+
+
+def test_frames_newer_than_the_master_are_not_in_it(night, make, frames):
+    frames("20231231T000000Z", 845001)
+    make("bias", "20240101T000000Z", {"detector": 1})
+    assert not outdated_masters(night, "bias", NIGHT)
+    frames("20240102T000000Z", 845002)
+    assert outdated_masters(night, "bias", NIGHT) == [Master(1)]
+    assert certify(night, need(1), min_frames=1).refused == [({"detector": 1}, "made from 1 of 2 frames")]
+    make("bias", "20240103T000000Z", {"detector": 1})
+    assert not outdated_masters(night, "bias", NIGHT) and certify(night, need(1)).ok
 
 
 def test_a_master_that_its_check_refuses(night, make):
     make("bias", "20240101T000000Z", {"detector": 1}, {"detector": 25})
-    report = certify_calibrations(
-        night, "bias", NIGHT, expected_detectors=(1, 25), frames=ENOUGH,
+    report = certify(
+        night, need(1, 25), partial=True,
         check=lambda ref: "far from the last good night" if ref.dataId["detector"] == 25 else None,
     )  # fmt: skip
     assert report.refused == [({"detector": 25}, "far from the last good night")]
@@ -102,48 +142,39 @@ def test_a_master_that_its_check_refuses(night, make):
 
 def test_a_refused_master_keeps_the_last_good_one(night, make):
     make("bias", "20240101T000000Z", {"detector": 1})
-    certify_calibrations(night, "bias", NIGHT, expected_detectors=(1,), frames=ENOUGH)
+    certify(night, need(1))
     make("bias", "20240201T000000Z", {"detector": 1})
-    report = certify_calibrations(night, "bias", NIGHT, expected_detectors=(1,), frames={})
+    report = certify(night, need(1, frames=1))
     assert (report.ok, report.kept) == (False, 1)
     assert certified(night) == {(1,): "20240101T000000Z"}
 
 
-def test_flats_go_by_filter_and_detector(night, make):
+def test_each_filter_of_a_flat_is_complete_by_itself(night, make):
     make("flat", "20240101T000000Z", {"detector": 1, "physical_filter": VR}, {"detector": 25, "physical_filter": VR})
-    certify_calibrations(night, "flat", NIGHT, expected_detectors=(1, 25), frames={(d, VR): 9 for d in (1, 25)})
     make("flat", "20240201T000000Z", {"detector": 1, "physical_filter": G})
-    report = certify_calibrations(
-        night, "flat", NIGHT, expected_detectors=(1, 25), frames={(d, f): 9 for d in (1, 25) for f in (VR, G)}
-    )
+    report = certify(night, need(1, 25, filters=(VR, G)), "flat")
     assert [data_id for data_id, _ in report.refused] == [{"detector": 25, "physical_filter": G}]
-    assert certified(night, "flat") == {
-        (1, VR): "20240101T000000Z", (25, VR): "20240101T000000Z", (1, G): "20240201T000000Z",
-    }  # fmt: skip
-
-
-def test_flat_frames_are_counted_by_filter(night, make):
-    make("flat", "20240101T000000Z", {"detector": 1, "physical_filter": VR})
-    assert certify_calibrations(night, "flat", NIGHT, expected_detectors=(1,), min_frames=2).ok
-    assert not certify_calibrations(night, "flat", NIGHT, expected_detectors=(1,), min_frames=3).ok
+    assert report.withheld == [{"detector": 1, "physical_filter": G}]
+    assert certified(night, "flat") == {(1, VR): "20240101T000000Z", (25, VR): "20240101T000000Z"}
 
 
 def test_a_chain_without_masters(night):
     update_chain(night, "bias", NIGHT)
-    report = certify_calibrations(night, "bias", NIGHT, expected_detectors=(1,))
-    assert report.refused == [({"detector": 1}, "the pipeline made no bias")]
+    assert certify(night, need(1)).refused == [({"detector": 1}, "the pipeline made no bias")]
 
 
 def test_what_cannot_be_certified(night):
     with pytest.raises(SurveyError, match="drp makes no calibrations"):
-        certify_calibrations(night, "drp", NIGHT, expected_detectors=(1,))
+        certify(night, need(1), "drp")
     with pytest.raises(SurveyError, match="no collection 20190409/bias"):
-        certify_calibrations(night, "bias", "20190409", expected_detectors=(1,))
+        certify_calibrations(night, "bias", "20190409", expected=need(1))
 
 
 def test_decertify_takes_all_back(night, make):
     make("bias", "20240101T000000Z", {"detector": 1}, {"detector": 25})
-    certify_calibrations(night, "bias", NIGHT, expected_detectors=(1, 25), frames=ENOUGH)
+    certify(night, need(1, 25))
+    decertify(night, CALIB, "bias", data_ids=[{"detector": 1}])
+    assert list(certified(night)) == [(25,)]
     decertify(night, CALIB, "bias")
     assert certified(night) == {}
 

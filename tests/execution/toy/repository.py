@@ -56,7 +56,7 @@ def make_repository(root: Path, detectors=(1, 2, 3, 4)) -> ToyRepository:
     registry.insertDimensionData("physical_filter", {"instrument": "DECam", "name": FILTER, "band": "g"})
     for name, dimensions, calibration in (
         ("raw", ("instrument", "exposure", "detector"), False),
-        ("flat", ("instrument", "detector"), True),
+        ("flat", ("instrument", "physical_filter", "detector"), True),
     ):
         registry.registerDatasetType(
             DatasetType(name, dimensions, "StructuredDataDict", universe=butler.dimensions, isCalibration=calibration)
@@ -101,15 +101,16 @@ def add_night(repository: ToyRepository, night: str, proc_type: str, exposures, 
 def certify_flat(repository: ToyRepository, night: str, detectors) -> None:
     """Certify a flat for some detectors."""
     butler = repository.butler(writeable=True)
-    butler.collections.register(f"toy/flat/{night}", CollectionType.RUN)
+    run = f"{night}/flat/flat/step3/20240101T000000Z"
+    butler.collections.register(run, CollectionType.RUN)
     flat = butler.get_dataset_type("flat")
     refs = [
         butler.put(
             {"value": 1.0},
             DatasetRef(
                 flat,
-                butler.registry.expandDataId(instrument="DECam", detector=d),
-                run=f"toy/flat/{night}",
+                butler.registry.expandDataId(instrument="DECam", detector=d, physical_filter=FILTER),
+                run=run,
             ),
         )
         for d in detectors

@@ -100,8 +100,8 @@ class CombineTask(PipelineTask):
 class ApplyConnections(PipelineTaskConnections, dimensions=FRAME):
     frame = ct.Input(doc="A number.", name="raw", storageClass="StructuredDataDict", dimensions=FRAME)
     flat = ct.PrerequisiteInput(
-        doc="A calibration.", name="flat", storageClass="StructuredDataDict", dimensions=("instrument", "detector"),
-        isCalibration=True,
+        doc="A calibration.", name="flat", storageClass="StructuredDataDict",
+        dimensions=("instrument", "physical_filter", "detector"), isCalibration=True,
     )  # fmt: skip
     applied = ct.Output(doc="Their product.", name="applied", storageClass="StructuredDataDict", dimensions=FRAME)
 

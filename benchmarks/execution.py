@@ -1,0 +1,149 @@
+"""The execution benchmark: trivial quanta as a user runs them, beside the reference's sequence of processes.
+
+Commands are processes of their own, typed as a user types them; what is told is their wall clock, start included.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archive import figure
+from execution_registry import registry_figures
+from execution_survey import make_survey
+
+from proc_decam_dagster.camera.detectors import DETECTORS
+
+if TYPE_CHECKING:
+    from proc_decam_dagster.repository import Repository
+
+HERE = Path(__file__).resolve().parent
+PIPELINE = HERE / "execution_toy.yaml"
+CORES = 2
+REPEATS = 3
+NIGHTS = {"20190401": 1, "20190402": 1, "20190403": 1, "20190404": 1, "20190405": 10, "20190406": 100}
+"""Night → exposures of 62 detectors: three for repeats, for the reference, for many quanta, and a real-sized one."""
+SMALL, REFERENCE, MANY, REAL = ("20190401", "20190402", "20190403"), "20190404", "20190405", "20190406"
+
+
+def bench_execution(folder: Path) -> Iterator[dict]:
+    """Steps of trivial quanta, graphs, and the registry on Postgres."""
+    survey = Survey(folder / "execution")
+    yield from step_figures(survey)
+    yield from many_figures(survey)
+    yield from graph_figures(survey)
+    survey.repository.close()
+    yield from registry_figures()
+
+
+class Survey:
+    """A repository of tiny raws, and the commands that are run on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.repository: Repository = make_survey(folder / "repo", folder / "images", NIGHTS)
+        self.root = str(self.repository.root)
+        self.environment = os.environ | {
+            "J": str(CORES), "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH", "")))),
+        }  # fmt: skip
+        self.processor = 0.0
+
+    def run(self, *command: str) -> float:
+        """Run a program of this environment; return its seconds, and keep its processor seconds."""
+        before, start = os.times(), time.perf_counter()
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name(command[0])), *command[1:]], capture_output=True, text=True,
+            env=self.environment, cwd=self.folder,
+        )  # fmt: skip
+        seconds, after = time.perf_counter() - start, os.times()
+        self.processor = after.children_user + after.children_system - before.children_user - before.children_system
+        print(f"execution: {' '.join(command[:2])} {seconds:.2f} s, processor {self.processor:.2f} s, "
+              f"load {os.getloadavg()[0]:.1f}", file=sys.stderr)  # fmt: skip
+        if done.returncode:
+            raise SystemExit(f"error: {' '.join(command)} failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return seconds
+
+    def execute(self, night: str) -> float:
+        """Run a step of one task on a night, from the command typed to the chain updated."""
+        return self.run("proc-decam", "execute", self.root, f"{night}/bias", "--pipeline", f"{PIPELINE}#step1")
+
+    def made(self, night: str) -> int:
+        """Return how many outputs a night's chain holds."""
+        butler = self.repository.butler()
+        return len(butler.query_datasets("toyFirst", f"{night}/bias", limit=None, explain=False))
+
+
+def step_figures(survey: Survey) -> Iterator[dict]:
+    """A small step: run, run again with nothing to do, and run by the reference's sequence of processes."""
+    number = len(DETECTORS)
+    ours, work = [], []
+    for night in SMALL:
+        ours.append(survey.execute(night))
+        work.append(survey.processor)
+        assert survey.made(night) == number
+    again = [survey.execute(night) for night in SMALL]
+    imports = [survey.run("python", "-c", "import lsst.pipe.base") for _ in SMALL]
+    (survey.folder / "reference").mkdir()
+    reference = survey.run(
+        "python", str(HERE / "execution_reference.py"), survey.root, f"{REFERENCE}/bias", f"{PIPELINE}#step1",
+        str(CORES), str(survey.folder / "reference"),
+    )  # fmt: skip
+    assert survey.made(REFERENCE) == number
+    value = statistics.median(ours)
+    what, peer = f"{number} trivial quanta, J={CORES}: command to chain updated", "the reference's processes"
+    yield figure(what, round(value, 2), "s", 15.0, value <= 15)
+    ratio = reference / value
+    yield figure(
+        f"{what}, times faster", round(ratio, 1), "", 8, ratio >= 8, peer, round(reference, 1), round(ratio, 1)
+    )
+    mine, theirs = statistics.median(work), survey.processor
+    yield figure(f"{what}, processor", round(mine, 1), "s", None, None, peer, round(theirs, 1), round(theirs / mine, 1))
+    beyond = statistics.median(again) - statistics.median(imports)
+    yield figure(f"a finished step of {number} quanta run again, beyond `import lsst.pipe.base`", round(beyond, 2), "s",
+                 3.0, beyond <= 3)  # fmt: skip
+    survey.small = value
+
+
+def many_figures(survey: Survey) -> Iterator[dict]:
+    """What each further quantum costs, and the workers' memory."""
+    from proc_decam_dagster.execution.attempts import Ledger
+
+    number = NIGHTS[MANY] * len(DETECTORS)
+    seconds = survey.execute(MANY)
+    assert survey.made(MANY) == number
+    each = (seconds - survey.small) * CORES / (number - len(DETECTORS)) * 1e3
+    yield figure(f"{number} trivial quanta, J={CORES}", round(seconds, 1), "s")
+    yield figure("a further quantum, per worker", round(each, 1), "ms", 90, each <= 90)
+    memory = [a.peak_memory_mb for a in Ledger.of(survey.repository).attempts(f"{MANY}/bias")]
+    tenth = len(memory) // 10
+    first, last = statistics.median(memory[tenth : 2 * tenth]), statistics.median(memory[-tenth:])
+    yield figure("memory of a worker, last tenth of the quanta", round(last, 1), "MB", round(1.05 * first, 1),
+                 last <= 1.05 * first, "second tenth", round(first, 1), round(last / first, 3))  # fmt: skip
+
+
+def graph_figures(survey: Survey) -> Iterator[dict]:
+    """The graph of a real-sized night, beside `pipetask qgraph`."""
+    number = 3 * NIGHTS[REAL] * len(DETECTORS)
+    chain, pipeline = f"{REAL}/bias", f"{PIPELINE}#step3"
+    common = ("-b", survey.root, "-p", pipeline, "-i", chain)
+    where = "instrument='DECam'"
+    ours, theirs, work, their_work = [], [], [], []
+    for i in range(REPEATS):
+        ours.append(survey.run("proc-decam", "qgraph", *common, "--save-qgraph", f"ours{i}.qg"))
+        work.append(survey.processor)
+        run = f"u/bench/{i}"
+        theirs.append(
+            survey.run("pipetask", "qgraph", *common, "-d", where, "--output-run", run, "--save-qgraph", f"peer{i}.qg")
+        )
+        their_work.append(survey.processor)
+    what = f"graph of {number} quanta, built and written"
+    for name, mine, peer in (("", ours, theirs), (", processor", work, their_work)):
+        mine, peer = statistics.median(mine), statistics.median(peer)
+        bound = round(1.2 * peer, 1)
+        yield figure(what + name, round(mine, 1), "s", bound, mine <= 1.2 * peer, "pipetask qgraph", round(peer, 1),
+                     round(mine / peer, 2))  # fmt: skip

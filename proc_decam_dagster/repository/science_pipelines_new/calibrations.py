@@ -1,0 +1,100 @@
+"""The instrument and its calibrations: registration, curated calibrations of obs_decam_data, defects of ip_isr."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from astropy.table import Table
+from lsst.daf.butler import CollectionType, DatasetType
+
+from proc_decam_dagster.repository.presence import has_collection, has_dataset_type
+from proc_decam_dagster.repository.science_pipelines.release import stack
+from proc_decam_dagster.survey import datasets
+from proc_decam_dagster.survey.collections import CALIB
+
+CAMERA = "camera"
+
+
+def register_instrument(butler: Any) -> None:
+    """Register DECam with its detectors and filters; does nothing the second time."""
+    stack("lsst.obs.decam").DarkEnergyCamera().register(butler.registry)
+
+
+def write_curated_calibrations(butler: Any) -> int:
+    """Write what ``DECam/calib`` lacks of the camera geometry and the curated calibrations; return how many were new.
+
+    Whole dataset types are written or left out: obs_base writes each in a transaction of its own, and refuses one
+    that is there.
+    """
+    instrument = stack("lsst.obs.decam").DarkEnergyCamera()
+    before = _count(butler)
+    if not _has(butler, CAMERA):
+        instrument.writeCameraGeom(butler, CALIB)
+    # On this object only: obs_base reads from it which types to write.
+    instrument.standardCuratedDatasetTypes = frozenset(
+        name for name in instrument.standardCuratedDatasetTypes if not _has(butler, name)
+    )
+    instrument.writeStandardTextCuratedCalibrations(butler, CALIB)
+    if not any(_has(butler, name) for name in instrument.additionalCuratedDatasetTypes):
+        instrument.writeAdditionalCuratedCalibrations(butler, CALIB)
+    return _count(butler) - before
+
+
+def put_defects(
+    butler: Any, dataset_type: str, boxes: Mapping[int, Table], run: str, instrument: str
+) -> list[Any]:
+    """Write `lsst.ip.isr.Defects`, one a detector, in place of those that are in the run; return the new refs.
+
+    Parameters
+    ----------
+    boxes : mapping
+        Detector → table of ``x0, y0, width, height`` (pixels, 0-based), which do not overlap.
+    """
+    kind = DatasetType(
+        dataset_type, ("instrument", "detector"), "Defects", universe=butler.dimensions, isCalibration=True
+    )
+    camera = stack("lsst.obs.decam").DarkEnergyCamera().getCamera()
+    converted = {
+        detector: _defects(table, camera, detector, suspect=dataset_type == datasets.SUSPECT_MASK)
+        for detector, table in sorted(boxes.items())
+    }
+    butler.registry.registerDatasetType(kind)
+    butler.collections.register(run, CollectionType.RUN)
+    present = butler.query_datasets(kind, run, find_first=False, limit=None, explain=False)
+    old = [ref for ref in present if ref.dataId["detector"] in converted]
+    butler.pruneDatasets(old, disassociate=True, unstore=True, purge=True)
+    with butler.transaction():
+        return [
+            butler.put(defects, kind, {"instrument": instrument, "detector": detector}, run=run)
+            for detector, defects in converted.items()
+        ]
+
+
+def _defects(boxes: Table, camera: Any, detector: int, *, suspect: bool) -> Any:
+    """Return the boxes as ip_isr's defects, with the metadata that its readers look for."""
+    geom = stack("lsst.geom")
+    bounds = [
+        geom.Box2I(geom.Point2I(int(x), int(y)), geom.Extent2I(int(width), int(height)))
+        for x, y, width, height in boxes.iterrows("x0", "y0", "width", "height")
+    ]
+    # The boxes cover each pixel once already: normalising tens of thousands of them takes minutes and changes nothing.
+    defects = stack("lsst.ip.isr").Defects(bounds, normalize_on_init=False)
+    extra = {"DEFECTTYPE": "SUSPECTPIXEL"} if suspect else {}
+    defects.updateMetadata(
+        camera=camera, detector=camera[detector], CALIBDATE=datetime.now(UTC).isoformat(timespec="seconds"), **extra
+    )
+    return defects
+
+
+def _has(butler: Any, dataset_type: str) -> bool:
+    """Whether any dataset of a type is certified in ``DECam/calib``."""
+    if not (has_collection(butler, CALIB) and has_dataset_type(butler, dataset_type)):
+        return False
+    return bool(butler.query_datasets(dataset_type, CALIB, find_first=False, limit=1, explain=False))
+
+
+def _count(butler: Any) -> int:
+    """Return the number of datasets in the RUNs of curated calibrations."""
+    if not butler.collections.query(f"{CALIB}/*", collection_types={CollectionType.RUN}):
+        return 0
+    return len(butler.query_all_datasets(f"{CALIB}/*", find_first=False, limit=None))
