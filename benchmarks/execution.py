@@ -111,7 +111,7 @@ def step_figures(survey: Survey) -> Iterator[dict]:
 
 def many_figures(survey: Survey) -> Iterator[dict]:
     """What each further quantum costs, and the workers' memory."""
-    from proc_decam_dagster.execution.attempts import Ledger
+    from proc_decam_dagster.execution import Ledger
 
     number = NIGHTS[MANY] * len(DETECTORS)
     seconds = survey.execute(MANY)

@@ -71,6 +71,8 @@ def report_metadata(report: "PipelineReport") -> dict[str, Any]:
             for f in failures[:SHOWN_FAILURES]
         ]
         metadata["failures"] = markdown_table(("task", "data id", "cause", "what to do next"), rows)
+    if report.exclusions:
+        metadata["exclusions"] = "\n".join(f"- {entry}" for entry in report.exclusions)
     return metadata | {
         "quanta": markdown_table(("step", "task", "succeeded", "failed", "blocked", "skipped"), counts),
         "runs": dg.MetadataValue.json(runs_of(report)),

@@ -83,6 +83,20 @@ class SurveyCommand(click.Command):
             ctx.exit(FAILED)
 
 
+class SurveyGroup(click.Group):
+    """A group of commands that shows an example, as each command does."""
+
+    def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example."""
+        super().format_epilog(ctx, formatter)
+        with formatter.section("Example"):
+            formatter.write(" " * formatter.current_indent + self.example + "\n")
+
+
 def spread(args: Sequence[str], many: dict[str, Many]) -> list[str]:
     """Return command-line words with the option's name put before each further value of a `Many` option."""
     out: list[str] = []

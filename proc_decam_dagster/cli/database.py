@@ -4,23 +4,14 @@ from pathlib import Path
 
 import click
 
-from proc_decam_dagster.cli.common import command, repo_argument
+from proc_decam_dagster.cli.common import SurveyGroup, command, repo_argument
 
 STOPPED = 3
 """Exit code of `db status` if the server is not running."""
 EXAMPLE = "proc-decam db create ./repo ; proc-decam db status ./repo ; proc-decam db stop ./repo"
 
 
-class _Group(click.Group):
-    """A group that shows an example, as each command does."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        super().format_epilog(ctx, formatter)
-        with formatter.section("Example"):
-            formatter.write(" " * formatter.current_indent + EXAMPLE + "\n")
-
-
-@click.group("db", cls=_Group)
+@click.group("db", cls=SurveyGroup, example=EXAMPLE)
 def db() -> None:
     """A repository's own Postgres database, for the Butler's registry and for Dagster.
 

@@ -1,5 +1,6 @@
 """Commands about one step: run it until complete, build its graph, give its failures another turn."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -106,8 +107,9 @@ def qgraph(
 ) -> None:  # fmt: skip
     """Build the quantum graph of a step, and fail if it is empty. `execute` needs no graph made before."""
     from proc_decam_dagster.execution import Ledger, pipeline_path
-    from proc_decam_dagster.execution.graph import build_graph, failed_without_ledger, load_pipeline
-    from proc_decam_dagster.repository import open_repository, skymap_where
+    from proc_decam_dagster.execution.graph import build_graph, load_pipeline
+    from proc_decam_dagster.execution.rebuild import rebuild
+    from proc_decam_dagster.repository import exclusion_terms, open_repository, skymap_where
     from proc_decam_dagster.survey.collections import run_name
 
     repository = open_repository(repo)
@@ -122,15 +124,15 @@ def qgraph(
             )  # fmt: skip
     failed = set()
     if skip_failures:
-        ledger, labels = Ledger.of(repository), list(tasks.task_labels)
-        failed = set(ledger.failed(chain, labels))
-        failed |= failed_without_ledger(butler, labels, chain, {(a.task, a.data_id) for a in ledger.attempts(chain)})
+        rebuild(repository, chain)
+        failed = set(Ledger.of(repository).failed(chain, tasks.task_labels))
     file, _, step = path.partition("#")
     run = output_run or run_name(chain, Path(file).stem, step or "all")
     made = build_graph(
         butler, tasks, chain=chain, run=run, where=where, failed=failed,
         skip_existing_in=[skip_existing_in] if skip_existing_in else [],
         skymap=skymap_where(repository) if repository.settings.skymap else "",
+        excluded=partial(exclusion_terms, repository),
     )  # fmt: skip
     quanta = {} if made.graph is None else made.graph.quanta_by_task
     left_out = (made.skipped, made.failed, made.blocked)

@@ -29,7 +29,13 @@ COMMANDS = {
     "collection": ("collections", "Make or update the chain of a proc type."),
     "associate": ("collections", "Tag datasets into a collection."),
     "decertify": ("collections", "Take back the certifications of a calibration."),
+    "calibrations": ("calibrations", "Show, set, unset whose calibrations a night is processed with."),
+    # What is left out
+    "exclude": ("exclusions", "Leave out exposures, CCDs or amplifiers, with a reason."),
+    "include": ("exclusions", "Take back an entry of the list of exclusions."),
+    "exclusions": ("exclusions", "Show the list of exclusions, or its history."),
     # Processing
+    "plan": ("plan", "Show what processing would take: GB, core-hours, what lacks, what is skipped."),
     "night": ("processing", "Process nights: ingest, tag, chain, run, certify."),
     "pipeline": ("processing", "Run the steps of one proc type."),
     "coadd": ("processing", "Make a template from the warps of matching nights."),

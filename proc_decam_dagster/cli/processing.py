@@ -19,6 +19,7 @@ from proc_decam_dagster.cli.common import (
     sciences,
     slurm_option,
     slurm_options,
+    stack,
     template_options,
     where_option,
     workers_option,
@@ -28,6 +29,21 @@ from proc_decam_dagster.errors import SurveyError
 PROC_TYPES = ("bias", "flat", "drp", "science", "diff_drp")
 """What `night` takes; `survey.proc_types` knows them, this only tells a value from an argument."""
 INJECTED = "injected"
+calibration_options = stack(
+    click.option(
+        "--calib-from", cls=Many, split=True, accepts=lambda word: "=" in word, metavar="NIGHT|TYPE=NIGHT …",
+        help="Night whose masters are used for those that are missing; bias=20190402 for one type.",
+    ),
+    click.option(
+        "--calib-policy", type=click.Choice(["own", "nearest"]),
+        help="Whether missing masters come from the nearest night.  [default: own, missing ones stop the night]",
+    ),
+    click.option("--calib-within", type=click.IntRange(1), metavar="DAYS", help="… if it is no further.  [default: 7]"),
+    click.option(
+        "--partial", is_flag=True,
+        help="Certify the masters that succeeded even if others did not, and process the raws that have theirs.",
+    ),
+)  # fmt: skip
 
 
 def _is_step(word: str) -> bool:
@@ -49,14 +65,16 @@ def _is_step(word: str) -> bool:
 @workers_option("Executions at once; steps of one chain follow one another, so this counts for `night`.")
 @pipeline_dir_option
 @science_option
+@calibration_options
 def pipeline(
-    repo, proc_type, subset, coadd_subset, template_type, steps, where, workers, pipeline_dir, science
+    repo, proc_type, subset, coadd_subset, template_type, steps, where, workers, pipeline_dir, science, calib_from,
+    calib_policy, calib_within, partial,
 ) -> None:  # fmt: skip
     """Run the steps of one proc type, and certify what it makes.
 
     SUBSET is a night; for coadd it is the coadd subset. The environment's J says how many processes run.
     """
-    jobs = cores()
+    jobs, policy = cores(), _policy(calib_from, calib_policy, calib_within)
     row, subset, coadd_subset = parts(proc_type, subset, coadd_subset)
     chain = row.chain(subset, coadd_subset, template_type)
     row.select_steps(",".join(steps))
@@ -78,6 +96,8 @@ def pipeline(
                     science=kind,
                     jobs=jobs,
                     pipeline_dir=pipeline_dir,
+                    calibrations=policy,
+                    partial=partial,
                     progress=progress.quanta,
                 )  # fmt: skip
             )
@@ -85,7 +105,7 @@ def pipeline(
         show.pipeline(report)
     if not all(r.ok for r in reports):
         raise SurveyError(
-            f"{chain} is not complete ({_why(reports)})",
+            f"{chain} is not complete ({'; '.join(r.why_not for r in reports if not r.ok)})",
             "every quantum to succeed, and what is made to be certified",
             "each failure above says what to do",
         )
@@ -94,6 +114,7 @@ def pipeline(
 @command(
     "night",
     example="J=24 proc-decam night ./repo ./data/exposures.ecsv --nights 20190401 -J 4\n"
+    "proc-decam night ./repo 20190403 --proc-types flat drp --calib-policy nearest --calib-within 3\n"
     "proc-decam night ./repo 20190401 --proc-type diff_drp --coadd-subset 2019 --template-type meanclip",
 )
 @repo_argument
@@ -111,19 +132,22 @@ def pipeline(
 @image_dir_option
 @pipeline_dir_option
 @science_option
+@calibration_options
 def night(
-    repo, exposures, nights, proc_types, coadd_subset, template_type, where, workers, image_dir, pipeline_dir, science
-) -> None:
+    repo, exposures, nights, proc_types, coadd_subset, template_type, where, workers, image_dir, pipeline_dir, science,
+    calib_from, calib_policy, calib_within, partial,
+) -> None:  # fmt: skip
     """Process nights: ingest, tag, chain, define visits, run the steps, certify calibrations.
 
     The second argument is an exposure table, or one night of a repository that knows its table. A night that fails
-    does not stop the others; calibrations are never certified after a failure. The exit code tells if all went well.
+    does not stop the others. Calibrations are certified when they are complete; a night that lacks some stops, and
+    names the nearest nights that have them. The exit code tells if all went well.
     """
     from proc_decam_dagster.survey.exposures import nights_of
     from proc_decam_dagster.survey.nights import is_night, matching_nights
     from proc_decam_dagster.survey.proc_types import proc_type as row_of
 
-    jobs = cores()
+    jobs, policy = cores(), _policy(calib_from, calib_policy, calib_within)
     rows = [row_of(name) for name in proc_types]
     wrong = [r.name for r in rows if "subset" not in r.axes]
     if wrong:
@@ -144,27 +168,21 @@ def night(
         repository.remember_exposures(table)
     workers = min(workers, len(chosen))
     jobs = jobs or max(1, (os.cpu_count() or 1) // workers)
+    click.echo(f"{len(chosen)} nights, {workers} at once, {jobs} workers each", err=True)
     reports = []
     with show.Progress() as progress:
         for names, kind in _passes([r.name for r in rows], science):
             reports += run_nights(
                 repository, chosen, names, executions=workers, jobs=jobs, finished=_tell, exposures=table,
                 image_dir=images, coadd_subset=coadd_subset, template_type=template_type, where=where, science=kind,
-                pipeline_dir=pipeline_dir, progress=progress.quanta,
+                pipeline_dir=pipeline_dir, calibrations=policy, partial=partial, progress=progress.quanta,
             )  # fmt: skip
-    show.table(
-        ("night", "proc type", "quanta", "seconds", "outcome"),
-        [
-            (r.night, r.proc_type, r.pipeline.quanta if r.pipeline else 0, round(r.seconds, 1), _outcome(r))
-            for r in reports
-        ],
-    )
+    show.nights(reports)
     bad = [r for r in reports if not r.ok]
     if bad:
         names = ", ".join(f"{r.night} {r.proc_type}" for r in bad[:10])
-        why = bad[0].error or _why([bad[0].pipeline])
         raise SurveyError(
-            f"{len(bad)} of {len(reports)} did not succeed ({names}); the first: {why}",
+            f"{len(bad)} of {len(reports)} did not succeed ({names}); the first: {bad[0].why_not}",
             fix="what failed is told above, with what to do; then run the same command again",
         )
 
@@ -213,7 +231,7 @@ def coadd(
     show.pipeline(report)
     if not report.ok:
         raise SurveyError(
-            f"{chain} is not complete ({_why([report])})", "every quantum to succeed",
+            f"{chain} is not complete ({report.why_not})", "every quantum to succeed",
             "each failure above says what to do",
         )  # fmt: skip
 
@@ -256,18 +274,11 @@ def _tell(report) -> None:
         click.echo(f"  error: {report.error}")
 
 
-def _why(reports) -> str:
-    """Return in a few words what kept pipelines from being complete."""
-    steps = [step for report in reports for step in report.steps if not step.ok]
-    counts = [f"{s.step}: {s.failed} failed, {s.blocked} blocked" for s in steps]
-    stopped = [report.stopped for report in reports if report.stopped and not steps]
-    return "; ".join(counts + stopped) or "some calibrations were not certified"
+def _policy(calib_from, calib_policy: str | None, calib_within: int | None):
+    """Return the policy on missing calibrations that the options describe; days alone mean the nearest night."""
+    from proc_decam_dagster.survey.calibration_policy import DEFAULT_WITHIN_DAYS, CalibrationPolicy
 
-
-def _outcome(report) -> str:
-    if report.ok:
-        return "ok"
-    if report.pipeline is None:
-        return "did not run"
-    failed, blocked = (sum(getattr(s, n) for s in report.pipeline.steps) for n in ("failed", "blocked"))
-    return f"{failed} failed, {blocked} blocked" if failed or blocked else "not complete"
+    if calib_policy == "own" and calib_within:
+        raise click.UsageError("--calib-within says how far the nearest night may be, but --calib-policy is own")
+    policy = calib_policy or ("nearest" if calib_within else "own")
+    return CalibrationPolicy.of(calib_from, policy, calib_within or DEFAULT_WITHIN_DAYS)

@@ -102,28 +102,51 @@ def steps(reports: Sequence[Any]) -> None:
                 f"{report.chain} {report.step}: {report.quanta} quanta in {report.seconds:.1f} s, "
                 f"{report.peak_rss_gb:.2f} GB at most, written to {report.run}"
             )
+    for entry in dict.fromkeys(e for report in reports for e in report.exclusions):
+        click.echo(f"left out by the list of exclusions: entry {entry}")
     failures([f for report in reports for f in report.failures])
 
 
 def pipeline(report: Any) -> None:
     """Print what became of a proc type: its steps, why it stopped, what was certified."""
     steps(report.steps)
+    if report.calibrations:
+        click.echo(f"{report.chain}: calibrations: {report.calibrations_from}")
     if report.stopped:
-        click.echo(f"{report.chain} stopped: {report.stopped}")
+        click.echo(report.stopped)
     certified(report.certified)
+
+
+def nights(reports: Sequence[Any]) -> None:
+    """Print one line a night and proc type: how its quanta stand, what is certified and with what, the error."""
+    rows = []
+    for report in reports:
+        done = report.pipeline
+        steps_done = done.steps if done else []
+        ok, failed, blocked = (
+            sum(sum(getattr(step, name) for name in names) for step in steps_done)
+            for names in (("succeeded", "skipped"), ("failed",), ("blocked",))
+        )
+        certified_now = "-" if done is None or done.certified is None else str(len(done.certified.certified))
+        error = " ".join((report.why_not if not report.ok else "").split())
+        rows.append(
+            (report.night, report.proc_type, ok, failed, blocked, certified_now,
+             done.calibrations_from if done else "", round(report.seconds, 1), error or "ok")
+        )  # fmt: skip
+    table(("night", "proc type", "ok", "failed", "blocked", "certified", "calibrations", "seconds", "outcome"), rows)
 
 
 def certified(report: Any) -> None:
     """Print what was certified, and what was not and why."""
     if report is None:
         return
-    if not hasattr(report, "certified"):
-        click.echo(str(report))
-        return
-    kept = f", {report.kept} others kept" if report.kept else ""
-    click.echo(f"certified {len(report.certified)} {report.dataset} into {report.collection}{kept}")
+    click.echo(str(report).partition("; not certified")[0])
     for data_id, reason in report.refused:
         click.echo(f"  not certified: {' '.join(f'{k}={v}' for k, v in data_id.items())}: {reason}")
+    if report.withheld:
+        click.echo(f"  withheld: {len(report.withheld)} good ones, until all are there or with --partial")
+    if report.replaced:
+        click.echo("  what was processed with those stays as it is until it is run again with --no-skip-existing")
 
 
 def ingested(report: Any) -> None:

@@ -18,6 +18,7 @@ _HOMES = {
     "run_night": "night",
     "run_nights": "nights",
     "run_coadd": "coadd",
+    "make_plan": "plan",
 }
 __all__ = list(_HOMES)
 

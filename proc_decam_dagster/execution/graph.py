@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lsst.pipe.base.quantum_graph import PredictedQuantumGraph, PredictedQuantumGraphComponents
 
 OPTIONAL_INPUTS = (datasets.FAKES,)
-"""Inputs that a survey may lack: the tasks that need them are then left out, and nobody is told of a failure."""
+"""Inputs that a survey may lack: the tasks that need them are then left out, which is told, and is no failure."""
 
 MADE_BY = {
     datasets.RAW: "proc-decam night REPO EXPOSURES",
@@ -62,6 +62,8 @@ class StepGraph:
         Left out because they had succeeded, had failed for good, or need outputs of these.
     missing : `dict` [`QuantumName`, `str`]
         Left out because no dataset of the named type was found for them.
+    left_out : `dict` [`str`, `str`]
+        Tasks of the step that are not in ``labels``, and the optional dataset type that the survey lacks for them.
     """
 
     labels: list[str]
@@ -71,6 +73,7 @@ class StepGraph:
     failed: set[QuantumName] = field(default_factory=set)
     blocked: set[QuantumName] = field(default_factory=set)
     missing: dict[QuantumName, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 class StepGraphBuilder(AllDimensionsQuantumGraphBuilder):
@@ -205,6 +208,7 @@ def constrained(where: str, dimensions: Collection[str], *, instrument: str, sky
 def build_graph(
     butler: "Butler", pipeline: Pipeline, *, chain: str, run: str, where: str = "", skip_existing_in: list[str] = (),
     failed: Collection[QuantumName] = (), instrument: str = "DECam", skymap: str = "",
+    excluded: Callable[[Collection[str]], list[str]] | None = None,
 ) -> StepGraph:  # fmt: skip
     """Build a step's graph.
 
@@ -224,6 +228,8 @@ def build_graph(
         Collections whose successes are not repeated.
     failed : `~collections.abc.Collection` [`QuantumName`], optional
         Quanta that failed for good.
+    excluded : callable, optional
+        Given the graph's dimensions, returns terms of a query that leave out what nobody wants.
 
     Raises
     ------
@@ -236,13 +242,14 @@ def build_graph(
     except FieldValidationError as error:
         tasks = ", ".join(pipeline.task_labels)
         raise SurveyError(f"configuration of {tasks}: {str(error).splitlines()[0]}") from error
-    leave_out_optional(graph, butler, chain)
+    left_out = leave_out_optional(graph, butler, chain)
     if not graph.tasks:
-        return StepGraph([])
+        return StepGraph([], left_out=left_out)
     try:
         graph.resolve(butler.registry)
         dimensions = graph.get_all_dimensions(prerequisites=False).names
         query = constrained(where, dimensions, instrument=instrument, skymap=skymap)
+        query = " AND ".join(filter(None, [query, *(excluded(dimensions) if excluded else ())]))
         with told_where(where):
             builder = StepGraphBuilder(
                 graph, butler, where=query, input_collections=[chain], output_run=run,
@@ -266,18 +273,18 @@ def build_graph(
     blocked = pruned if builder.failed or missing else set()
     return StepGraph(
         list(graph.tasks), predicted if len(predicted) else None, components, builder.skipped - running,
-        builder.failed, blocked, missing,
+        builder.failed, blocked, missing, left_out,
     )  # fmt: skip
 
 
-def leave_out_optional(graph: "PipelineGraph", butler: "Butler", chain: str) -> None:
+def leave_out_optional(graph: "PipelineGraph", butler: "Butler", chain: str) -> dict[str, str]:
     """Remove from a pipeline graph the tasks that need an optional input of which the chain holds nothing.
 
-    Tasks that need what these would have made go with them.
+    Tasks that need what these would have made go with them. Returned are their labels, with the dataset type.
     """
     import networkx
 
-    doomed: set[str] = set()
+    doomed: dict[str, str] = {}
     for name in OPTIONAL_INPUTS:
         if name not in graph.dataset_types or has_any(butler, name, chain):
             continue
@@ -285,13 +292,14 @@ def leave_out_optional(graph: "PipelineGraph", butler: "Butler", chain: str) -> 
             for edge in task.iter_all_inputs():
                 connection = getattr(task.get_connections(), edge.connection_name)
                 if edge.parent_dataset_type_name == name and getattr(connection, "minimum", 1) > 0:
-                    doomed.add(label)
+                    doomed[label] = name
     xgraph = graph.make_task_xgraph()
     by_label = {key.name: key for key in xgraph}
     for label in list(doomed):
-        doomed |= {key.name for key in networkx.descendants(xgraph, by_label[label])}
+        doomed |= {key.name: doomed[label] for key in networkx.descendants(xgraph, by_label[label])}
     if doomed:
         graph.remove_tasks(doomed, drop_from_subsets=True)
+    return doomed
 
 
 def has_any(butler: "Butler", dataset_type: str, chain: str, where: str = "") -> bool:
@@ -326,22 +334,3 @@ def explain_empty(butler: "Butler", graph: "PipelineGraph", chain: str, where: s
         "the same exposures, detectors or patches in each of them",
         "exposures outside the survey's skymap are one cause: `proc-decam skymap REPO exposures.ecsv`",
     )
-
-
-def failed_without_ledger(
-    butler: "Butler", labels: Collection[str], chain: str, known: Collection[QuantumName]
-) -> set[QuantumName]:
-    """Return the quanta with a log but no metadata in a chain, of which the ledger knows nothing: others ran them."""
-    found: set[QuantumName] = set()
-    for label in labels:
-        names = []
-        for suffix in ("_log", "_metadata"):
-            try:
-                refs = butler.query_datasets(
-                    label + suffix, collections=chain, find_first=False, limit=None, explain=False
-                )
-            except MissingDatasetTypeError:
-                refs = []
-            names.append({(label, data_id_key(dict(ref.dataId.required))) for ref in refs})
-        found |= names[0] - names[1]
-    return found - set(known)

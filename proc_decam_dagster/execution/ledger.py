@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from proc_decam_dagster.execution.attempts import (
     FAILED,
     LOST,
+    SUCCEEDED,
     Attempt,
     FailedQuantum,
     QuantumName,
@@ -171,6 +172,12 @@ class Ledger:
         names = sa.select(bad.c.chain, bad.c.task, bad.c.data_id).where(*wanted).distinct().subquery()
         same = [table.c[n] == names.c[n] for n in ("chain", "task", "data_id")]
         return still_failed(self._attempts(sa.select(table).join(names, sa.and_(*same))))
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Return the processor time of each chain's attempts that succeeded."""
+        total = sa.func.sum(self._attempt.c.cpu_seconds).label("total")
+        query = sa.select(self._attempt.c.chain, total).where(self._attempt.c.outcome == SUCCEEDED)
+        return {row["chain"]: row["total"] for row in self._read(query.group_by(self._attempt.c.chain))}
 
     def runs(self, chain: str) -> set[str]:
         """Return the RUNs of a chain of which the ledger has any attempt."""

@@ -93,7 +93,8 @@ class GraphRun:
     ) -> None:  # fmt: skip
         self.graph = step_graph.graph
         self.path, self.root, self.pool = path, root, pool
-        self.step, self.ledger, self.retries, self.time_limit, self.progress = step, ledger, retries, time_limit, progress
+        self.step, self.ledger, self.retries = step, ledger, retries
+        self.time_limit, self.progress = time_limit, progress
         self.earlier = earlier or {}
         self.memory_mb, self.requests = memory_mb, dict(requests or {})
         self.nodes = self.graph.quantum_only_xgraph.nodes
@@ -137,8 +138,9 @@ class GraphRun:
 
     def _put_in_order(self, patience: float) -> None:
         """Register what finished and delete what did not; where that fails, graph and journal stay for the next run."""
-        for quantum in self.names:
+        for quantum in self._keys:
             MACHINE.release(quantum)
+        MACHINE.leave(self.path)
         for key in self._journal.under_way:
             self._journal.end(key, outcome=INTERRUPTED)
         try:
@@ -183,7 +185,7 @@ class GraphRun:
         """Start a quantum if there is memory for it; return whether it was started."""
         name = self.names[quantum]
         memory = min(self.requests.get(name) or self.memory_mb or MACHINE.share_mb, MACHINE.total_mb)
-        if not MACHINE.reserve(quantum, memory):
+        if not MACHINE.reserve(quantum, memory, self.path):
             return False
         repeat = name in self.outcome.tried
         self._begun.add(quantum)

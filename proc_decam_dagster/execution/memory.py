@@ -23,7 +23,7 @@ def machine_memory_mb() -> float:
 
 
 class MemoryBudget:
-    """Memory that quanta reserve before they start; first come, first served, so that a large one is not starved.
+    """Memory that quanta reserve before they start; graphs that wait for some are served in turn, so none starves.
 
     Parameters
     ----------
@@ -54,25 +54,29 @@ class MemoryBudget:
         """What one worker may take while all are at work, or all cores were (MB)."""
         return self.total_mb / max(self._workers, os.cpu_count() or 1)
 
-    def reserve(self, who: Hashable, memory_mb: float) -> bool:
-        """Reserve memory if there is enough; otherwise line up, and nobody else gets any before."""
+    def reserve(self, who: Hashable, memory_mb: float, graph: Hashable) -> bool:
+        """Reserve memory for a quantum if there is enough; otherwise its graph is the next to get any."""
         with self._lock:
-            first = not self._waiting or self._waiting[0] == who
+            first = not self._waiting or self._waiting[0] == graph
             # Alone on the machine, a quantum may take more than there is: it fails, or it does not.
             fits = not self._reserved or sum(self._reserved.values()) + memory_mb <= self.total_mb * 1.001
             if first and fits:
-                self._waiting = [w for w in self._waiting if w != who]
+                self._waiting = [w for w in self._waiting if w != graph]
                 self._reserved[who] = memory_mb
                 return True
-            if who not in self._waiting:
-                self._waiting.append(who)
+            if graph not in self._waiting:
+                self._waiting.append(graph)
             return False
 
     def release(self, who: Hashable) -> None:
-        """Give back what was reserved, or leave the line."""
+        """Give back what was reserved for a quantum."""
         with self._lock:
             self._reserved.pop(who, None)
-            self._waiting = [w for w in self._waiting if w != who]
+
+    def leave(self, graph: Hashable) -> None:
+        """Wait no more."""
+        with self._lock:
+            self._waiting = [w for w in self._waiting if w != graph]
 
 
 MACHINE = MemoryBudget(machine_memory_mb())

@@ -41,7 +41,8 @@ class Outputs:
 
     def prepare(self) -> None:
         """Register the RUN and the dataset types, and write configurations, package versions and schemas."""
-        self.butler.collections.register(self.run, CollectionType.RUN)
+        with self.butler.transaction():  # its two rows at once: a RUN that lacks one takes no dataset ever
+            self.butler.collections.register(self.run, CollectionType.RUN)
         self.graph.pipeline_graph.register_dataset_types(self.butler, include_packages=True)
         butler = self.butler.clone(run=self.run)
         self.graph.init_output_run(butler, existing=True)

@@ -119,6 +119,10 @@ class StepReport:
         Counts by task label, in the pipeline's order.
     failures : `list` [`QuantumFailure`]
         The quanta that did not succeed, those of earlier runs included.
+    left_out : `dict` [`str`, `str`]
+        Tasks that the step holds and the survey has no use for, and the optional dataset type that they lack.
+    exclusions : `list` [`str`]
+        Entries of the survey's list of exclusions that hold for the chain.
     quanta : `int`
         Quanta executed now, each counted once.
     attempts : `int`
@@ -135,6 +139,8 @@ class StepReport:
     runs: list[str] = field(default_factory=list)
     tasks: dict[str, TaskCounts] = field(default_factory=dict)
     failures: list[QuantumFailure] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    exclusions: list[str] = field(default_factory=list)
     quanta: int = 0
     attempts: int = 0
     seconds: float = 0.0
@@ -221,6 +227,11 @@ class PipelineReport:
     def quanta(self) -> int:
         """Quanta executed."""
         return sum(s.quanta for s in self.steps)
+
+    @property
+    def exclusions(self) -> list[str]:
+        """Entries of the survey's list of exclusions that held for its steps."""
+        return list(dict.fromkeys(e for s in self.steps for e in s.exclusions))
 
     @property
     def calibrations_from(self) -> str:

@@ -1,17 +1,46 @@
-"""`release_failures`: transient failures of a RUN get all their attempts anew."""
+"""Whether a quantum that failed is tried again, with how much memory, and how its tries are given back."""
 
-import json
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.execution.attempts import FAILED, LOST, RELEASED, Attempt, FailedQuantum
-from proc_decam_dagster.execution.failures import is_transient
-from proc_decam_dagster.execution.graph import failed_without_ledger
+from proc_decam_dagster.execution.attempts import RELEASED, Attempt, FailedQuantum, QuantumName
+from proc_decam_dagster.execution.failures import wants_memory
 from proc_decam_dagster.execution.ledger import Ledger
+from proc_decam_dagster.execution.memory import GROWTH
+from proc_decam_dagster.execution.rebuild import rebuild
 
 if TYPE_CHECKING:
     from proc_decam_dagster.repository import Repository
+
+LOSSES = 10
+"""How often a quantum may go down with its driver. That is seldom its own fault, and so it is more than `RETRIES` of a
+step; but one that takes the whole machine with it must come to an end too."""
+
+
+def tries_left(failed: FailedQuantum, retries: int) -> bool:
+    """Whether a quantum that failed before is to be run again without being asked for."""
+    return failed.transient and failed.attempts - failed.losses <= retries and failed.losses <= LOSSES
+
+
+def memory_requests(before: Mapping[QuantumName, FailedQuantum], limit_mb: float) -> dict[QuantumName, float]:
+    """Return what memory to ask for on behalf of the quanta that ran out of it the last time (MB).
+
+    Every back end takes these: the local one bounds its workers by them, a batch system gets them as requests.
+
+    Parameters
+    ----------
+    before : `~collections.abc.Mapping` [`QuantumName`, `FailedQuantum`]
+        Failures of earlier runs, see `Ledger.failed`.
+    limit_mb : `float`
+        The most that can be asked for: the memory of the machine, or of a node.
+    """
+    return {
+        name: min(GROWTH * failed.memory_requested_mb, limit_mb)
+        for name, failed in before.items()
+        if failed.memory_requested_mb and not failed.lost and wants_memory((failed.exception,), failed.message)
+    }
 
 
 def release_failures(repository: "Repository", run: str) -> tuple[list[FailedQuantum], list[FailedQuantum]]:
@@ -45,30 +74,12 @@ def release_failures(repository: "Repository", run: str) -> tuple[list[FailedQua
             f"`butler query-collections {repository.root} --collection-type RUN` lists all",
         )  # fmt: skip
     chain, _, step, _ = parts
+    rebuild(repository, chain)
     ledger = Ledger.of(repository)
-    attempts = ledger.attempts(chain)
-    last_run = {(a.task, a.data_id): a.run for a in attempts if a.outcome in (FAILED, LOST)}
-    failed = ledger.failed(chain, {a.task for a in attempts})
-    found = [f for name, f in failed.items() if last_run.get(name) == run]
-    found += _failed_elsewhere(butler, chain, run, {(a.task, a.data_id) for a in attempts})
+    found = [f for f in ledger.failures([chain]) if f.run == run]
     released = [f for f in found if f.transient]
     ledger.record(
         Attempt(*f.name, time.time(), 0.0, 0.0, 0.0, RELEASED, f.exception, f.message, True, chain, run, step)
         for f in released
     )
     return released, [f for f in found if not f.transient]
-
-
-def _failed_elsewhere(butler: Any, chain: str, run: str, known: set) -> list[FailedQuantum]:
-    """Return the failures of a RUN that the ledger knows nothing of, with what their logs say last."""
-    logs = [t for t in butler.collections.get_info(run, include_summary=True).dataset_types or () if t.endswith("_log")]
-    found = []
-    for task, data_id in sorted(failed_without_ledger(butler, [t.removesuffix("_log") for t in logs], chain, known)):
-        dimensions = json.loads(data_id)
-        ref = butler.find_dataset(f"{task}_log", dimensions, collections=[run])
-        if ref is None:
-            continue
-        records = [r.message for r in butler.get(ref)]
-        transient = any(is_transient([], message) for message in records)
-        found.append(FailedQuantum(task, dimensions, "Unknown", records[-1] if records else "", transient, 1))
-    return found

@@ -4,26 +4,36 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.execution import failures
 from proc_decam_dagster.execution.attempts import FailedQuantum, QuantumName
-from proc_decam_dagster.execution.graph import StepGraph, build_graph, failed_without_ledger, load_pipeline
+from proc_decam_dagster.execution.backends import GRAPHS, Local, back_end
+from proc_decam_dagster.execution.bps import resume
+from proc_decam_dagster.execution.graph import StepGraph, build_graph, load_pipeline
 from proc_decam_dagster.execution.interrupts import deferred, terminate_as_interrupt
 from proc_decam_dagster.execution.ledger import Ledger
-from proc_decam_dagster.execution.local import BACKEND, GraphRun
+from proc_decam_dagster.execution.local import BACKEND, GraphOutcome
+from proc_decam_dagster.execution.outputs import clear_up
+from proc_decam_dagster.execution.patience import patiently
 from proc_decam_dagster.execution.pipelines import pipeline_path, split_fragment
 from proc_decam_dagster.execution.pool import WorkerPool
+from proc_decam_dagster.execution.rebuild import rebuild
 from proc_decam_dagster.execution.report import Progress, QuantumFailure, StepReport, TaskCounts
+from proc_decam_dagster.execution.retries import memory_requests, tries_left
+from proc_decam_dagster.execution.standing import standing_of
 from proc_decam_dagster.repository import skymap_where, update_chain
 from proc_decam_dagster.repository.chains import runs_of
 from proc_decam_dagster.repository.engines import INSTRUMENT
+from proc_decam_dagster.repository.exclusions import exclusion_terms, exclusions_of
 from proc_decam_dagster.survey import proc_types
 from proc_decam_dagster.survey.collections import run_name
 
 if TYPE_CHECKING:
+    from proc_decam_dagster.execution.bps import Bps
     from proc_decam_dagster.repository import Repository
 
 RETRIES = 2
@@ -65,8 +75,9 @@ def run_step(
     loop: bool = True,
     retries: int = RETRIES,
     time_limit: float | None = None,
+    memory_mb: float | None = None,
     progress: Callable[[Progress], None] | None = None,
-    backend: str = BACKEND,
+    backend: "str | Bps" = BACKEND,
 ) -> StepReport:
     """Run a step of a chain until nothing is left that can be run, and update the chain.
 
@@ -104,10 +115,13 @@ def run_step(
         How often a transient failure is repeated at most, earlier runs included.
     time_limit : `float`, optional
         Seconds that one quantum may take.
+    memory_mb : `float`, optional
+        What one quantum may take at first (MB), and twice as much each time that it ran out of it; an equal share of
+        the machine's memory if not given.
     progress : `~collections.abc.Callable`, optional
         Called with a `Progress` after every quantum.
-    backend : `str`, optional
-        ``local``.
+    backend : `str` or `Bps`, optional
+        Where quanta run: ``local``, ``bps``, or `Bps` with its options.
 
     Raises
     ------
@@ -116,8 +130,7 @@ def run_step(
     """
     row = proc_types.proc_type(proc_type)
     chain = row.chain(subset, coadd_subset, template_type)
-    if backend != BACKEND:
-        raise SurveyError(f"back end {backend!r} is unknown", f"{BACKEND} (bps comes with the execution issue)")
+    repository.engine.require()
     name = pipeline or row.pipeline_name(template_type)
     path, fragment = split_fragment(pipeline_path(repository, name, pipeline_dir))
     step = step_name(row.name, step or fragment, science)
@@ -126,36 +139,39 @@ def run_step(
     with ExitStack() as stack:
         stack.enter_context(repository.lock(chain))
         stack.enter_context(terminate_as_interrupt())
-        pool = pool or stack.enter_context(WorkerPool(jobs))
+        where_to_run = back_end(backend, pool or stack.enter_context(WorkerPool(jobs)), pipeline_dir)
 
         def update() -> None:
             update_chain(repository, row.name, subset, coadd_subset, template_type)
 
-        update()  # takes in what a killed run has left
+        patiently(update)  # takes in what a killed run has left
         run = _StepRun(
-            repository, chain, path, step or "all", tasks, where, pool, progress, update,
-            retries=retries if trigger_retry else 0, time_limit=time_limit,
+            repository, chain, path, step or "all", tasks, where, where_to_run, progress, update,
+            retries=retries if trigger_retry else 0, time_limit=time_limit, memory_mb=memory_mb,
         )  # fmt: skip
+        run.report.exclusions = [str(e) for e in exclusions_of(repository, subset)]
+        run.take_up()
         run.recall(skip=skip_failures and not retry_failed, forget=retry_failed)
         run.loop(skip_existing=skip_existing, once=not loop)
-    return run.finish(time.monotonic() - started)
+        return run.finish(time.monotonic() - started)
 
 
 class _StepRun:
     """One call of `run_step`: what is known of each quantum, over all graphs of the call."""
 
     def __init__(
-        self, repository: "Repository", chain: str, path: str, step: str, tasks, where: str, pool: WorkerPool,
-        progress: Callable[[Progress], None] | None, update_chain: Callable[[], None], *, retries: int,
-        time_limit: float | None,
+        self, repository: "Repository", chain: str, path: str, step: str, tasks, where: str,
+        backend: "Local | Bps", progress: Callable[[Progress], None] | None, update_chain: Callable[[], None], *, retries: int,
+        time_limit: float | None, memory_mb: float | None,
     ) -> None:  # fmt: skip
         self.update_chain = update_chain
         self.repository, self.chain, self.path, self.step, self.tasks = repository, chain, path, step, tasks
-        self.where, self.pool, self.progress = where, pool, progress
-        self.retries, self.time_limit = retries, time_limit
+        self.where, self.backend, self.progress = where, backend, progress
+        self.retries, self.time_limit, self.memory_mb = retries, time_limit, memory_mb
         self.butler = repository.butler(writeable=True)
         self.skymap = skymap_where(repository) if repository.settings.skymap else ""
         self.ledger = Ledger.of(repository)
+        self.graphs = Path(repository.state_dir) / GRAPHS
         self.report = StepReport(step, chain)
         self.labels: list[str] = []
         self.state: dict[QuantumName, str] = {}
@@ -163,28 +179,34 @@ class _StepRun:
         self.known_failed: set[QuantumName] = set()
         self.failures: dict[QuantumName, QuantumFailure] = {}
 
+    def take_up(self) -> None:
+        """Wait for the workflows of this chain that earlier drivers have left, and take in what they made."""
+        for workflow, outcome in resume(
+            self.repository, self.chain, ledger=self.ledger, retries=self.retries, progress=self.progress
+        ):
+            patiently(self.update_chain)
+            if workflow.step == self.step:
+                self.report.runs.append(workflow.run)
+                self.report.run = workflow.run
+                self._take_in(outcome)
+
     def recall(self, *, skip: bool, forget: bool) -> None:
         """Look up which quanta failed before, and which of them are not to be run again."""
-        labels = list(self.tasks.task_labels)
-        ledger = self.ledger.failed(self.chain, labels)
+        self.ledger.take_in()
+        clear_up(self.butler, self.repository.root, self.graphs, self.chain)
+        rebuild(self.repository, self.chain)
+        ledger = self.ledger.failed(self.chain, self.tasks.task_labels)
         if not forget:
             self.before = ledger
         if skip:
-            known = {(a.task, a.data_id) for a in self.ledger.attempts(self.chain)}
-            unknown = failed_without_ledger(self.butler, labels, self.chain, known)
-            for_good = {n for n, f in ledger.items() if not f.transient or f.attempts > self.retries}
-            self.known_failed = for_good | unknown
+            self.known_failed = {n for n, f in ledger.items() if not tries_left(f, self.retries)}
 
     def loop(self, *, skip_existing: bool, once: bool) -> None:
         """Build and run graphs until one is empty, or nothing that was blocked is left."""
         while True:
             start = time.monotonic()
             run = self._new_run()
-            done = [self.chain] if skip_existing else list(self.report.runs)
-            graph = build_graph(
-                self.butler, self.tasks, chain=self.chain, run=run, where=self.where, skip_existing_in=done,
-                failed=self.known_failed, instrument=INSTRUMENT, skymap=self.skymap,
-            )  # fmt: skip
+            graph = patiently(partial(self._build, run, skip_existing))
             self.report.graph_seconds += time.monotonic() - start
             self._note_left_out(graph)
             if graph.graph is None:
@@ -192,6 +214,15 @@ class _StepRun:
             blocked = self._run_graph(graph, run)
             if once or not blocked:
                 return
+
+    def _build(self, run: str, skip_existing: bool) -> StepGraph:
+        """Build the graph of what is left to do."""
+        done = [self.chain] if skip_existing else list(self.report.runs)
+        return build_graph(
+            self.butler, self.tasks, chain=self.chain, run=run, where=self.where, skip_existing_in=done,
+            failed=self.known_failed, instrument=INSTRUMENT, skymap=self.skymap,
+            excluded=partial(exclusion_terms, self.repository),
+        )  # fmt: skip
 
     def _new_run(self) -> str:
         """Return a name for a RUN that does not exist; stamps have a resolution of a second."""
@@ -203,6 +234,7 @@ class _StepRun:
     def _note_left_out(self, graph: StepGraph) -> None:
         """Take note of the quanta that the graph leaves out, unless this call has dealt with them."""
         self.labels = graph.labels or self.labels
+        self.report.left_out |= graph.left_out
         for name in graph.skipped:
             self.state.setdefault(name, "skipped")
         for name in graph.failed:
@@ -219,20 +251,24 @@ class _StepRun:
 
     def _run_graph(self, graph: StepGraph, run: str) -> bool:
         """Run a graph; return whether anything was blocked."""
-        self.pool.preload({task.task_class.__module__ for task in graph.graph.pipeline_graph.tasks.values()})
-        file = Path(self.repository.state_dir) / "graphs" / (run.replace("/", "__") + ".qg")
         self.report.runs.append(run)
         self.report.run = run
-        running = GraphRun(
-            self.butler, self.repository.root, graph, file, self.pool, step=self.step, chain=self.chain, run=run,
-            record=self.ledger.record, retries=self.retries, time_limit=self.time_limit, progress=self.progress,
-            earlier={name: failed.attempts for name, failed in self.before.items()},
-        )  # fmt: skip
         try:
-            outcome = running.execute()
+            outcome = self.backend.run(
+                self.repository, graph, chain=self.chain, step=self.step, run=run, ledger=self.ledger,
+                retries=self.retries, time_limit=self.time_limit, memory_mb=self.memory_mb, progress=self.progress,
+                requests=memory_requests(self.before, self.backend.memory_limit_mb),
+                earlier={name: failed.attempts - failed.losses for name, failed in self.before.items()},
+            )  # fmt: skip
         finally:  # whatever ended it, what succeeded is there for the next graph
             with deferred():
-                self.update_chain()
+                patiently(self.update_chain)
+        self._take_in(outcome)
+        self.known_failed |= outcome.failed.keys()
+        return bool(outcome.blocked)
+
+    def _take_in(self, outcome: GraphOutcome) -> None:
+        """Take note of how the quanta of a graph stand."""
         for name in outcome.succeeded:
             self.state[name] = "succeeded"
             self.failures.pop(name, None)
@@ -243,12 +279,10 @@ class _StepRun:
             before = self.before.get(name)
             attempts = outcome.tried[name] + (before.attempts if before else 0)
             self.failures[name] = self._failure(name, attempt.exception, attempt.message, attempt.transient, attempts)
-        self.known_failed |= outcome.failed.keys()
         self.report.attempts += sum(outcome.tried.values())
         self.report.peak_rss_gb = max(self.report.peak_rss_gb, outcome.peak_mb / 1024)
         self.report.register_seconds += outcome.register_seconds
         self.report.quanta += len(outcome.tried)
-        return bool(outcome.blocked)
 
     def _earlier_failure(self, name: QuantumName) -> QuantumFailure:
         if (f := self.before.get(name)) is not None:
@@ -277,4 +311,6 @@ class _StepRun:
             f for name, f in sorted(self.failures.items(), key=lambda item: (order.get(item[0][0], 0), item[0]))
             if self.state.get(name) == "failed"
         ]  # fmt: skip
+        standing = standing_of(self.state, self.report)
+        self.ledger.record_step(self.chain, self.step, self.report.run, time.time(), seconds, standing)
         return self.report

@@ -166,7 +166,8 @@ def limit_memory(memory_mb: float) -> None:
     The limit is on what is allocated: memory that was allocated before and never touched is added to it.
     """
     try:
-        fields = dict(line.split(":", 1) for line in open("/proc/self/status"))
+        with open("/proc/self/status") as status:
+            fields = dict(line.split(":", 1) for line in status)
         data, resident = (int(fields[name].split()[0]) * 1024 for name in ("VmData", "VmRSS"))
     except (OSError, KeyError):
         return

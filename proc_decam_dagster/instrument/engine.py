@@ -38,6 +38,9 @@ class EmbeddedEngine:
     instrument_class = "proc_decam_dagster.instrument.DarkEnergyCamera"
     pipeline_folder = "embedded"
 
+    def require(self) -> None:
+        """Do nothing: what this engine needs was imported with it."""
+
     def seed_config(self) -> Mapping[str, Any]:
         """Return our storage classes and formatters as Butler configuration."""
         return butler_seed_config().toDict()
@@ -52,7 +55,8 @@ class EmbeddedEngine:
         The datasets are those that `proc_decam_dagster.tasks.curated` reads. A detector whose linearity was never
         measured (CCD 61) has a linearizer that corrects nothing.
         """
-        butler.collections.register(CURATED_RUN, CollectionType.RUN)
+        with butler.transaction():  # its two rows at once: a RUN that lacks one takes no dataset ever
+            butler.collections.register(CURATED_RUN, CollectionType.RUN)
         butler.collections.register(CALIB, CollectionType.CALIBRATION)
         curated = {
             datasets.CROSSTALK: lambda detector: {"sources": [list(row) for row in sources(detector)]},
@@ -113,11 +117,16 @@ class EmbeddedEngine:
     def put_defects(self, butler: Butler, dataset_type: str, boxes: Mapping[int, Table], run: str) -> list[DatasetRef]:
         """Write one table of boxes a detector in place of those that are in the run; return the new refs."""
         kind = _dataset_type(butler, dataset_type, ("instrument", "detector"), "DecamDefects", is_calibration=True)
-        butler.collections.register(run, CollectionType.RUN)
+        with butler.transaction():  # its two rows at once: a RUN that lacks one takes no dataset ever
+            butler.collections.register(run, CollectionType.RUN)
         old = _known(butler, kind, run)
         butler.pruneDatasets([old[d] for d in boxes if d in old], disassociate=True, unstore=True, purge=True)
         with butler.transaction():
             return [_put(butler, table, kind, run, detector=d) for d, table in sorted(boxes.items())]
+
+    def read_defects(self, butler: Butler, ref: DatasetRef) -> Table:
+        """Return the table of boxes of a detector's defects."""
+        return butler.get(ref)
 
     def ingest_refcat_shards(self, butler: Butler, dataset_type: str, shards: Mapping[int, Path], run: str) -> int:
         """Ingest shards where they lie; return how many were new."""

@@ -64,7 +64,8 @@ def ingest_raw_files(butler: Butler, raw_files: Iterable[RawFile], *, transfer: 
         datasets.RAW, ("instrument", "exposure", "detector"), STORAGE_CLASS, universe=butler.dimensions
     )
     butler.registry.registerDatasetType(dataset_type)
-    butler.collections.register(run, CollectionType.RUN)
+    with butler.transaction():  # its two rows at once: a RUN that lacks one takes no dataset ever
+        butler.collections.register(run, CollectionType.RUN)
     records = [f.record for f in raw_files]
     days = [day_obs_record(day) for day in sorted({r["day_obs"] for r in records})]
     groups = [{"instrument": r["instrument"], "name": r["group"]} for r in records]

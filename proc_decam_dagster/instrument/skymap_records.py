@@ -38,7 +38,8 @@ def register_skymap(butler: Butler, skymap: SkyMap) -> bool:
         )
     dataset_type = DatasetType(datasets.SKYMAP, ("skymap",), STORAGE_CLASS, universe=butler.dimensions)
     butler.registry.registerDatasetType(dataset_type)
-    butler.collections.register(SKYMAPS, CollectionType.RUN)
+    with butler.transaction():  # its two rows at once: a RUN that lacks one takes no dataset ever
+        butler.collections.register(SKYMAPS, CollectionType.RUN)
     tracts = skymap.tracts
     record = {
         "name": skymap.name, "hash": digest, "tract_max": len(tracts),

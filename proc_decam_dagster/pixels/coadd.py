@@ -25,7 +25,8 @@ CELLS = 4
 PSF_ERROR = 1.5
 """Error of a star's pixels, where inputs are missing, per error of its PSF flux there: larger than 1, since the errors
 of neighbouring pixels are not independent, as a variance says they are."""
-ROWS = 128
+ROWS = 64
+"""Rows combined at once."""
 _HALO = NEIGHBOURHOOD // 2 + 1
 
 
@@ -175,40 +176,45 @@ def coadd(
         known = [k for k, psf in enumerate(psfs) if psf is not None and shares[k].any()]
         if known:
             out.psf = common_psf([psfs[k] for k in known], shares[known], shape)
-            ratios = psf_flux_ratios(psfs, positions, out.psf)
-        tolerances = psf_tolerances(psfs, shape, positions)
+        psf_tolerance = psf_tolerances(psfs, shape, positions)
         n_image = np.zeros(shape, np.int16)
-        rejected = used = 0
-        for where, inner, block in stack.blocks(ROWS, _HALO if statistic == "meanclip" else 0):
-            images, spread = block["image"], block["variance"]
-            usable = (block["mask"] & np.int16(UNUSABLE) == 0) & np.isfinite(images) & np.isfinite(spread)
+        ratios = psf_flux_ratios(psfs, positions, out.psf) if known else np.ones(len(stack), np.float32)
+        network = kernels.sorting_network(len(stack))
+        halo = _HALO if statistic == "meanclip" else 0
+        used = clipped = 0
+        for start in range(0, shape[0], ROWS):
+            stop = min(start + ROWS, shape[0])
+            top, bottom = max(start - halo, 0), min(stop + halo, shape[0])
+            block, first = stack.rows(top, bottom)
+            images, spread, masks = block["image"], block["variance"], block["mask"]
+            usable = np.empty((len(stack), bottom - top, shape[1]), np.uint8)
+            kernels.mark_usable(images, spread, masks, np.int16(UNUSABLE), first, usable)
             if statistic == "meanclip":
-                reference = np.empty(images.shape[1:], np.float32)
-                kernels.median_of_stack(images, usable, reference)
-                strength = maximum_filter(np.nan_to_num(reference, copy=False, nan=0.0), NEIGHBOURHOOD)
+                reference, strength = (np.empty(usable.shape[1:], np.float32) for _ in range(2))
+                kernels.median_of_stack(images, usable, first, network, reference)
+                kernels.strongest(reference, NEIGHBOURHOOD // 2, strength)
                 kernels.reject_outliers(
-                    images, spread, usable, reference, strength, tolerances, np.float32(n_sigma),
-                    np.float32(N_SIGMA_NEAR),
-                )  # fmt: skip
-            images, spread, masks = (np.ascontiguousarray(block[n][:, inner]) for n in ("image", "variance", "mask"))
-            usable = np.ascontiguousarray(usable[:, inner])
-            part = out.image[where], out.variance[where], n_image[where]
+                    images, spread, usable, first, reference, strength, psf_tolerance, n_sigma, N_SIGMA_NEAR
+                )
+                usable = np.ascontiguousarray(usable[:, start - top : stop - top])
+            first += start - top
+            image, variance = out.image[start:stop], out.variance[start:stop]
             if statistic == "median":
-                kernels.median_of_stack(images, usable, part[0])
-                kernels.median_variance(spread, usable, part[1], part[2])
+                kernels.median_of_stack(images, usable, first, network, image)
+                kernels.median_variance(spread, usable, first, variance)
             elif statistic == "min":
-                kernels.minimum(images, spread, usable, *part)
+                kernels.minimum(images, spread, usable, first, image, variance)
             else:
-                kernels.weighted_mean(images, spread, usable, weights, *part)
-            if known:
-                kernels.add_psf_error(usable, psf_weights, ratios, part[0], np.float32(PSF_ERROR), part[1])
-            kernels.combine_masks(masks, usable, UNUSABLE, CLIPPED, NODATA, out.mask[where])
-            used += int(part[2].sum())
-            rejected += int(np.count_nonzero(masks & np.int16(UNUSABLE) == 0)) - int(part[2].sum())
+                kernels.weighted_mean(images, spread, usable, first, weights, image, variance)
+            counts = kernels.finish(
+                masks, usable, first, np.int16(UNUSABLE), CLIPPED, NODATA, image, out.mask[start:stop],
+                n_image[start:stop], psf_weights, ratios, np.float32(PSF_ERROR), variance,
+            )  # fmt: skip
+            used, clipped = used + counts[0], clipped + counts[1]
         out.metadata = _summary(inputs, weights) | {
             "statistic": statistic,
             "n_inputs": len(stack),
-            "clipped_fraction": rejected / max(rejected + used, 1),
+            "clipped_fraction": clipped / max(clipped + used, 1),
         }
     return out, n_image
 

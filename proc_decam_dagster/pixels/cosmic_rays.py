@@ -10,15 +10,25 @@ from proc_decam_dagster.pixels.defects import interpolate
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.jit import jit
 from proc_decam_dagster.pixels.mask import BAD, CR, NODATA, SAT
+from proc_decam_dagster.pixels.star_sharpness import measure_sharpness
 
 THRESHOLD = 5.3
 """Laplacian significance of a hit pixel."""
 
-NEIGHBOUR = 0.4
+SEED = 0.7
+"""Fraction of the threshold from which a pixel is looked at: faint tracks have no pixel above it, but many below."""
+
+FAINT = 16.0
+"""Summed excess, in standard deviations, of three or more connected pixels that are a hit though none is above it."""
+
+NEIGHBOUR = 0.35
 """Fraction of the threshold that suffices for a neighbour of a hit pixel."""
 
 CONTRAST = 2.0
 """Least Laplacian over fine structure: a star of 3 pixels FWHM reaches about 1, a single hit pixel far more."""
+
+STAR_MARGIN = 1.7
+"""How far above what the image's own stars reach that must be at least: the noise of faint ones moves them."""
 
 RELAXED = 0.5
 """Fraction of the contrast that suffices beside a hit."""
@@ -26,13 +36,19 @@ RELAXED = 0.5
 STEEPNESS = 5.0
 """Least ratio to a neighbour's excess over the sky that no star has: at 3 pixels FWHM one reaches about 3."""
 
+STEEP_MARGIN = 1.4
+"""How far above what the image's own stars reach that must be at least."""
+
 EXCESS = 3.0
 """Excess over its surroundings, in standard deviations, that suffices beside a hit where the sky is smooth."""
 
 SMOOTH = 2.5
 """Fine structure, in standard deviations, below which the sky counts as smooth."""
 
-ITERATIONS = 12
+BLANK = 2.0
+"""Fine structure, in standard deviations, below which a pixel under the threshold may still be a hit's first."""
+
+ITERATIONS = 100
 TILE = 64
 PAD = 6
 """Border added by reflection: the reach of the largest filter."""
@@ -185,7 +201,7 @@ def _clean(image, variance, hit, usable, ys, xs, start, stop):  # pragma: no cov
 
 
 @jit
-def _steep(image, usable, noise, y, x, buffer):  # pragma: no cover - compiled
+def _steep(image, usable, noise, steepness, y, x, buffer):  # pragma: no cover - compiled
     """Whether the image falls to a neighbour faster than any star does: the side of a wide, straight track."""
     n = 0
     for v in range(y - 3, y + 4):
@@ -194,11 +210,11 @@ def _steep(image, usable, noise, y, x, buffer):  # pragma: no cover - compiled
             n += 1
     _median(buffer, n)
     base = buffer[n // 10]
-    least = image[y, x] - base - 5 * STEEPNESS * noise
+    least = image[y, x] - base - 5 * steepness * noise
     for step in range(4):
         v = y + (1 if step == 0 else -1 if step == 1 else 0)
         u = x + (1 if step == 2 else -1 if step == 3 else 0)
-        if usable[v, u] and least > STEEPNESS * max(image[v, u] - base, np.float32(0)):
+        if usable[v, u] and least > steepness * max(image[v, u] - base, np.float32(0)):
             return True
     return False
 
@@ -216,19 +232,53 @@ def _excess(image, hit, usable, y, x, buffer):  # pragma: no cover - compiled
 
 
 @jit
+def _drop_faint(hit, ys, xs, strength, excess, threshold):  # pragma: no cover - compiled
+    """Unset groups of connected hits that have neither a pixel above the threshold nor enough charge in all."""
+    number = np.full(hit.shape, -1, np.int32)
+    for k in range(len(ys)):
+        number[ys[k], xs[k]] = k
+    stack = np.empty(len(ys), np.int32)
+    for first in range(len(ys)):
+        if number[ys[first], xs[first]] < 0:
+            continue
+        # Members of the group are kept at the bottom of the stack, and looked at once each.
+        stack[0] = first
+        number[ys[first], xs[first]] = -1
+        size, at = 1, 0
+        highest, total = np.float32(0), np.float32(0)
+        while at < size:
+            k = stack[at]
+            at += 1
+            highest = max(highest, strength[k])
+            total += excess[k]
+            for v in range(ys[k] - 1, ys[k] + 2):
+                for u in range(xs[k] - 1, xs[k] + 2):
+                    if number[v, u] >= 0:
+                        stack[size] = number[v, u]
+                        number[v, u] = -1
+                        size += 1
+        if highest <= threshold and (size < 3 or total < FAINT):
+            for at in range(size):
+                hit[ys[stack[at]], xs[stack[at]]] = False
+
+
+@jit
 def _search(
-    image, variance, usable, ys, xs, n_candidates, threshold, neighbour, contrast, iterations, hit, visited
+    image, variance, usable, ys, xs, n_candidates, threshold, seed, neighbour, contrast, steepness, iterations, hit,
+    visited,
 ):  # pragma: no cover - compiled  # fmt: skip
-    """Find hit pixels, clean them, look again around them; return nothing: ``hit`` and the images are changed."""
+    """Find hit pixels, clean them, look again around them; ``hit`` and the images are changed."""
     buffer = np.empty(49, np.float32)
     capacity = len(ys)
     found_y = np.empty(capacity, np.int32)
     found_x = np.empty(capacity, np.int32)
+    strength = np.empty(capacity, np.float32)
+    excess = np.empty(capacity, np.float32)
     found = 0
     for iteration in range(iterations):
         first = found
         # Once around all of the image; then beside the hits, where a fainter excess will do.
-        limit = threshold if iteration == 0 else neighbour * threshold
+        limit = seed * threshold if iteration == 0 else neighbour * threshold
         least = contrast if iteration == 0 else RELAXED * contrast
         for k in range(n_candidates):
             y, x = ys[k], xs[k]
@@ -236,15 +286,20 @@ def _search(
                 break
             significance, noise = _significance(image, variance, y, x, buffer)
             # The rim of a wide hit is too smooth for the Laplacian; beside a hit on blank sky an excess is enough.
-            rim = iteration > 0 and _excess(image, hit, usable, y, x, buffer) > EXCESS * noise
+            above = _excess(image, hit, usable, y, x, buffer) / noise
+            rim = iteration > 0 and above > EXCESS
             if significance <= limit and not rim:
                 continue
             fine = max(_fine_structure(image, y, x, buffer), np.float32(0.01) * noise)
+            if iteration == 0 and significance <= threshold and fine > BLANK * noise:
+                continue  # a faint star's core that noise has raised
             at_edge = min(y, x) < PAD + 4 or y >= image.shape[0] - PAD - 4 or x >= image.shape[1] - PAD - 4
             sharp = significance > limit and _laplacian(image, y, x) > (4 * least if at_edge else least) * fine
-            if sharp or (rim and fine < SMOOTH * noise) or _steep(image, usable, noise, y, x, buffer):
+            if sharp or (rim and fine < SMOOTH * noise) or _steep(image, usable, noise, steepness, y, x, buffer):
                 found_y[found] = y
                 found_x[found] = x
+                strength[found] = significance
+                excess[found] = above
                 found += 1
         for k in range(first, found):
             hit[found_y[k], found_x[k]] = True
@@ -261,6 +316,7 @@ def _search(
                         ys[n_candidates] = v
                         xs[n_candidates] = u
                         n_candidates += 1
+    _drop_faint(hit, found_y[:found], found_x[:found], strength, excess, threshold)
 
 
 def _blank_noise(variance: np.ndarray, tile: int) -> np.ndarray:
@@ -297,7 +353,7 @@ def find_cosmic_rays(
     neighbour : `float`, optional
         Fraction of it that suffices beside a hit.
     contrast : `float`, optional
-        Least ratio of Laplacian to fine structure; higher protects sharper stars.
+        Least ratio of Laplacian to fine structure; it is raised where the image's own stars come near it.
     iterations : `int`, optional
         A hit is peeled from its rim, one layer an iteration.
     unusable : `int`, optional
@@ -317,10 +373,11 @@ def find_cosmic_rays(
     noise = np.pad(variance, PAD, mode="reflect")
     inside = np.pad(usable, PAD)
     sky = _blank_noise(np.where(usable, variance, np.nanmedian(variance[::8, ::8])), TILE)
+    stars = measure_sharpness(pixels, noise, inside, np.pad(sky, 1, mode="edge")[1:, 1:], TILE)
     capacity = image.size // 8
     while True:
         ys, xs = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
-        count = _candidates(pixels, sky, TILE, np.float32(threshold), inside, ys, xs)
+        count = _candidates(pixels, sky, TILE, np.float32(SEED * threshold), inside, ys, xs)
         if count >= 0:
             break
         capacity = image.size + 1
@@ -329,7 +386,8 @@ def find_cosmic_rays(
     hit = np.zeros(pixels.shape, np.bool_)
     visited = np.zeros(pixels.shape, np.uint8)
     _search(
-        pixels, noise, inside, ys, xs, count, np.float32(threshold), np.float32(neighbour), np.float32(contrast),
+        pixels, noise, inside, ys, xs, count, np.float32(threshold), np.float32(SEED), np.float32(neighbour),
+        np.float32(max(contrast, STAR_MARGIN * stars.fine)), np.float32(max(STEEPNESS, STEEP_MARGIN * stars.steep)),
         iterations, hit, visited,
     )  # fmt: skip
     return hit[PAD:-PAD, PAD:-PAD].copy()

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from proc_decam_dagster.pixels.jit import jit
+from proc_decam_dagster.pixels.lanczos_sum import weighted_sum
 from proc_decam_dagster.pixels.mask import NODATA
 
 ORDER = 3
@@ -24,13 +25,32 @@ _TABLE = lanczos_weights(np.arange(TABLE_SIZE + 1) / TABLE_SIZE).astype(np.float
 
 
 @jit
-def resample(image, variance, mask, grid_x, grid_y, step, scale, table, out, out_variance, out_mask):
+def mask_around(mask, out):
+    """Write, for each pixel (y, x), the bits of all pixels that matter to a position between it and (y + 1, x + 1).
+
+    They are the 4×4 around it without the corners, whose weights are small. The outermost pixels get none: nothing is
+    interpolated there.
+    """
+    ny, nx = mask.shape
+    out[:] = 0
+    for y in range(1, ny - 2):
+        above, row, below, last, result = mask[y - 1], mask[y], mask[y + 1], mask[y + 2], out[y]
+        for x in range(1, nx - 2):
+            inner = row[x] | row[x + 1] | below[x] | below[x + 1]
+            sides = row[x - 1] | below[x - 1] | row[x + 2] | below[x + 2]
+            result[x] = inner | sides | above[x] | above[x + 1] | last[x] | last[x + 1]
+
+
+@jit
+def resample(image, variance, mask, around, grid_x, grid_y, step, scale, table, out, out_variance, out_mask):
     """Fill the output pixels that have no value yet (mask bit NODATA) from an input image.
 
     Parameters
     ----------
     image, variance, mask : `numpy.ndarray`, (ny, nx)
         Input.
+    around : `numpy.ndarray`, (ny, nx)
+        The mask as `mask_around` writes it.
     grid_x, grid_y : `numpy.ndarray`, (n, m), float64
         Input pixel position of every ``step``-th output pixel; NaN where there is none. Bilinear in between.
     step : `int`
@@ -45,55 +65,49 @@ def resample(image, variance, mask, grid_x, grid_y, step, scale, table, out, out
     ny, nx = out.shape
     height, width = image.shape
     phases = table.shape[0] - 1
-    for cell_y in range((ny + step - 1) // step):
-        for cell_x in range((nx + step - 1) // step):
-            x00, x01 = grid_x[cell_y, cell_x], grid_x[cell_y, cell_x + 1]
-            x10, x11 = grid_x[cell_y + 1, cell_x], grid_x[cell_y + 1, cell_x + 1]
-            y00, y01 = grid_y[cell_y, cell_x], grid_y[cell_y, cell_x + 1]
-            y10, y11 = grid_y[cell_y + 1, cell_x], grid_y[cell_y + 1, cell_x + 1]
-            low_x, high_x = min(x00, x01, x10, x11), max(x00, x01, x10, x11)
-            low_y, high_y = min(y00, y01, y10, y11), max(y00, y01, y10, y11)
-            if not (high_x >= 2 and high_y >= 2 and low_x < width - 3 and low_y < height - 3):  # NaN fails too
-                continue
-            if math.isnan(x00 + x01 + x10 + x11 + y00 + y01 + y10 + y11):
-                continue
-            # the Jacobian is constant to 1e-5 over a cell
-            dx_dx, dy_dx = 0.5 * (x01 - x00 + x11 - x10) / step, 0.5 * (y01 - y00 + y11 - y10) / step
-            dx_dy, dy_dy = 0.5 * (x10 - x00 + x11 - x01) / step, 0.5 * (y10 - y00 + y11 - y01) / step
-            factor = np.float32(scale * abs(dx_dx * dy_dy - dx_dy * dy_dx))
-            for j in range(cell_y * step, min((cell_y + 1) * step, ny)):
-                t = (j - cell_y * step) / step
-                start_x, start_y = x00 + (x10 - x00) * t, y00 + (y10 - y00) * t
-                slope_x = (x01 + (x11 - x01) * t - start_x) / step
-                slope_y = (y01 + (y11 - y01) * t - start_y) / step
-                for offset in range(min(step, nx - cell_x * step)):
-                    i = cell_x * step + offset
-                    x = start_x + slope_x * offset
-                    y = start_y + slope_y * offset
-                    x0 = int(math.floor(x))
-                    y0 = int(math.floor(y))
-                    if x0 < 2 or y0 < 2 or x0 >= width - 3 or y0 >= height - 3:
-                        continue
-                    if out_mask[j, i] & _NODATA == 0:
-                        continue
-                    wx = table[int((x - x0) * phases + 0.5)]
-                    wy = table[int((y - y0) * phases + 0.5)]
-                    total = np.float32(0)
-                    for b in range(6):
-                        row = image[y0 - 2 + b]
-                        total += wy[b] * (
-                            wx[0] * row[x0 - 2] + wx[1] * row[x0 - 1] + wx[2] * row[x0]
-                            + wx[3] * row[x0 + 1] + wx[4] * row[x0 + 2] + wx[5] * row[x0 + 3]
-                        )  # fmt: skip
-                    if math.isnan(total):
-                        out_mask[j, i] |= mask[int(y + 0.5), int(x + 0.5)]
-                        continue
-                    bits = mask[y0, x0] | mask[y0, x0 + 1] | mask[y0 + 1, x0] | mask[y0 + 1, x0 + 1]
-                    bits |= mask[y0 - 1, x0] | mask[y0 - 1, x0 + 1] | mask[y0 + 2, x0] | mask[y0 + 2, x0 + 1]
-                    bits |= mask[y0, x0 - 1] | mask[y0 + 1, x0 - 1] | mask[y0, x0 + 2] | mask[y0 + 1, x0 + 2]
-                    out[j, i] = total * factor
-                    out_variance[j, i] = variance[int(y + 0.5), int(x + 0.5)] * factor * factor
-                    out_mask[j, i] = bits
+    rows, columns = (ny + step - 1) // step, (nx + step - 1) // step
+    # Cells are taken in the order of the input's rows, whichever way it is turned (DECam's lie along the tract's
+    # columns): the next cell then finds its pixels' cache lines and pages near those of the last.
+    turned = abs(grid_y[rows // 2, columns] - grid_y[rows // 2, 0]) > abs(
+        grid_x[rows // 2, columns] - grid_x[rows // 2, 0]
+    )
+    for number in range(rows * columns):
+        cell_y, cell_x = (number % rows, number // rows) if turned else (number // columns, number % columns)
+        x00, x01 = grid_x[cell_y, cell_x], grid_x[cell_y, cell_x + 1]
+        x10, x11 = grid_x[cell_y + 1, cell_x], grid_x[cell_y + 1, cell_x + 1]
+        y00, y01 = grid_y[cell_y, cell_x], grid_y[cell_y, cell_x + 1]
+        y10, y11 = grid_y[cell_y + 1, cell_x], grid_y[cell_y + 1, cell_x + 1]
+        low_x, high_x = min(x00, x01, x10, x11), max(x00, x01, x10, x11)
+        low_y, high_y = min(y00, y01, y10, y11), max(y00, y01, y10, y11)
+        if not (high_x >= 2 and high_y >= 2 and low_x < width - 3 and low_y < height - 3):  # NaN fails too
+            continue
+        if math.isnan(x00 + x01 + x10 + x11 + y00 + y01 + y10 + y11):
+            continue
+        # the Jacobian is constant to 1e-5 over a cell
+        dx_dx, dy_dx = 0.5 * (x01 - x00 + x11 - x10) / step, 0.5 * (y01 - y00 + y11 - y10) / step
+        dx_dy, dy_dy = 0.5 * (x10 - x00 + x11 - x01) / step, 0.5 * (y10 - y00 + y11 - y01) / step
+        factor = np.float32(scale * abs(dx_dx * dy_dy - dx_dy * dy_dx))
+        for j in range(cell_y * step, min((cell_y + 1) * step, ny)):
+            t = (j - cell_y * step) / step
+            start_x, start_y = x00 + (x10 - x00) * t, y00 + (y10 - y00) * t
+            slope_x = (x01 + (x11 - x01) * t - start_x) / step
+            slope_y = (y01 + (y11 - y01) * t - start_y) / step
+            for offset in range(min(step, nx - cell_x * step)):
+                i = cell_x * step + offset
+                x = start_x + slope_x * offset
+                y = start_y + slope_y * offset
+                if x < 2 or y < 2 or x >= width - 3 or y >= height - 3 or out_mask[j, i] & _NODATA == 0:
+                    continue
+                x0, y0 = int(x), int(y)
+                wx = table[int((x - x0) * phases + 0.5)]
+                wy = table[int((y - y0) * phases + 0.5)]
+                total = weighted_sum(image, y0 - 2, x0 - 2, wx, wy)
+                if math.isnan(total):
+                    out_mask[j, i] |= mask[int(y + 0.5), int(x + 0.5)]
+                    continue
+                out[j, i] = total * factor
+                out_variance[j, i] = variance[int(y + 0.5), int(x + 0.5)] * factor * factor
+                out_mask[j, i] = around[y0, x0]
 
 
 @jit

@@ -6,7 +6,7 @@ import numpy as np
 from astropy.wcs import WCS
 
 from proc_decam_dagster.pixels.image import MaskedImage
-from proc_decam_dagster.pixels.lanczos import fill_along_rows, resample, weight_table
+from proc_decam_dagster.pixels.lanczos import fill_along_rows, mask_around, resample, weight_table
 from proc_decam_dagster.pixels.mask import BAD, CR, NODATA
 from proc_decam_dagster.pixels.psf_model import PsfModel
 from proc_decam_dagster.pixels.psf_transform import fit_psf_model, local_matrices, resample_psf
@@ -101,8 +101,10 @@ def warp_into(target: MaskedImage, source: MaskedImage, *, scale: float | None =
     image = repaired(source.image, source.mask) if repair else np.ascontiguousarray(source.image, np.float32)
     part = np.s_[y0:y1, x0:x1]
     before = np.count_nonzero(target.mask[part] & NODATA)
+    around = np.empty_like(source.mask)
+    mask_around(source.mask, around)
     resample(
-        image, source.variance, source.mask, np.ascontiguousarray(grid_x), np.ascontiguousarray(grid_y), STEP,
+        image, source.variance, source.mask, around, np.ascontiguousarray(grid_x), np.ascontiguousarray(grid_y), STEP,
         float(scale), weight_table(), target.image[part], target.variance[part], target.mask[part],
     )  # fmt: skip
     return bool(np.count_nonzero(target.mask[part] & NODATA) < before)

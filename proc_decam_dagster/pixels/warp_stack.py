@@ -1,7 +1,6 @@
 """A stack of warps given back row by row: in memory while it is small, else in a scratch file."""
 
 import tempfile
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -27,12 +26,13 @@ class WarpStack:
     """
 
     def __init__(self, shape: tuple[int, int], expected: int, memory_bytes: int = MEMORY_BYTES) -> None:
-        self.shape = shape
-        self._images: list[dict[str, np.ndarray]] = []
+        self.shape, self.expected = shape, expected
         self._count = 0
         too_large = expected * shape[0] * shape[1] * _BYTES_PER_PIXEL > memory_bytes
         # closed by `close`: the stack is the context manager
         self._file = tempfile.TemporaryFile(prefix="proc-decam-warps-") if too_large else None  # noqa: SIM115
+        kept = 0 if too_large else expected
+        self._arrays = {name: np.empty((kept, *shape), dtype) for name, dtype in _DTYPES.items()}
 
     def __len__(self) -> int:
         return self._count
@@ -46,18 +46,22 @@ class WarpStack:
         """Add an image; a copy is kept, so the caller may drop it."""
         if image.shape != self.shape:
             raise ValueError(f"a warp of shape {image.shape} does not belong to a stack of {self.shape}")
-        arrays = {name: np.array(getattr(image, name), dtype) for name, dtype in _DTYPES.items()}
-        if self._file is None:
-            self._images.append(arrays)
-        else:
-            for array in arrays.values():
-                array.tofile(self._file)
+        if self._count == self.expected:
+            raise ValueError(f"the stack was made for {self.expected} warps, and here is one more")
+        for name, dtype in _DTYPES.items():
+            if self._file is None:
+                self._arrays[name][self._count] = getattr(image, name)
+            else:
+                np.ascontiguousarray(getattr(image, name), dtype).tofile(self._file)
         self._count += 1
 
-    def rows(self, start: int, stop: int) -> dict[str, np.ndarray]:
-        """Return rows start…stop of all images as ``image``, ``variance`` and ``mask``, (n, stop - start, nx)."""
+    def rows(self, start: int, stop: int) -> tuple[dict[str, np.ndarray], int]:
+        """Return ``image``, ``variance`` and ``mask``, (n, …, nx), of all images, and where rows start…stop begin.
+
+        What is in memory is returned whole, so that nothing is copied; of a scratch file only these rows are read.
+        """
         if self._file is None:
-            return {name: np.stack([arrays[name][start:stop] for arrays in self._images]) for name in _DTYPES}
+            return {name: array[: self._count] for name, array in self._arrays.items()}, start
         ny, nx = self.shape
         out = {name: np.empty((self._count, stop - start, nx), dtype) for name, dtype in _DTYPES.items()}
         plane = ny * nx
@@ -70,19 +74,11 @@ class WarpStack:
                 data = self._file.read((stop - start) * nx * size)
                 out[name][k] = np.frombuffer(data, dtype).reshape(stop - start, nx)
                 offset += plane * size
-        return out
-
-    def blocks(self, rows: int = 128, halo: int = 0) -> Iterator[tuple[slice, slice, dict[str, np.ndarray]]]:
-        """Yield blocks of rows: their place in the image, the same within the block, and the block with its halo."""
-        ny = self.shape[0]
-        for start in range(0, ny, rows):
-            stop = min(start + rows, ny)
-            first, last = max(start - halo, 0), min(stop + halo, ny)
-            yield slice(start, stop), slice(start - first, stop - first), self.rows(first, last)
+        return out, 0
 
     def close(self) -> None:
         """Free the memory and the scratch file."""
-        self._images.clear()
+        self._arrays.clear()
         if self._file is not None:
             self._file.close()
 

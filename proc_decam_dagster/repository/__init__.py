@@ -5,6 +5,7 @@ from proc_decam_dagster.repository.certify import CertifyReport, certify_calibra
 from proc_decam_dagster.repository.chains import update_chain
 from proc_decam_dagster.repository.create import create_repository
 from proc_decam_dagster.repository.defects import DefectsReport, ingest_defects
+from proc_decam_dagster.repository.exclusions import exclude, exclusion_terms, exclusions, include
 from proc_decam_dagster.repository.fakes import ingest_fakes
 from proc_decam_dagster.repository.raws import IngestReport, ingest_raws, tag_raws
 from proc_decam_dagster.repository.refcats import ingest_refcats
@@ -25,7 +26,11 @@ __all__ = [
     "create_repository",
     "decertify",
     "define_visits",
+    "exclude",
+    "exclusion_terms",
+    "exclusions",
     "exposures_outside_skymap",
+    "include",
     "ingest_defects",
     "ingest_fakes",
     "ingest_raws",

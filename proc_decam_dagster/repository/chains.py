@@ -55,7 +55,8 @@ def update_chain(
         if chain in info and info[chain].type is not CollectionType.CHAINED:
             raise SurveyError(f"collection {chain} is a {info[chain].type.name}", "a CHAINED collection")
         for collection in absent:
-            butler.collections.register(collection, kinds[collection])
+            with butler.transaction():  # the two rows of a RUN at once: without one it takes no dataset ever
+                butler.collections.register(collection, kinds[collection])
         children = runs_of(butler, chain) + inputs
         if chain not in info:
             butler.collections.register(chain, CollectionType.CHAINED)

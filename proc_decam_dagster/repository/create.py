@@ -24,7 +24,7 @@ def create_repository(
     registry_db: str | None = None,
     seed: str | os.PathLike | None = None,
 ) -> Repository:
-    """Make a repository with its instrument, curated calibrations and the rings skymap.
+    """Make a repository with its instrument, curated calibrations and a skymap: the whole sky's in rings.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def create_repository(
     engine : `str`
         ``embedded`` or ``science-pipelines``.
     exposures : `astropy.table.Table`, optional
-        Makes a discrete skymap that fits them, which becomes the survey's.
+        Makes a discrete skymap that fits them instead.
     registry_db : `str`, optional
         SQLAlchemy URI of the registry; a SQLite file in the repository if not given.
     seed : path-like, optional
@@ -56,6 +56,7 @@ def create_repository(
     if exposures is not None:
         require_pointings(exposures)
     made_with = engines.engine(engine)
+    made_with.require()
     config = Config(made_with.seed_config())
     if seed is not None:
         config.update(_read_seed(seed))
@@ -69,9 +70,10 @@ def create_repository(
         made_with.register_instrument(butler)
         made_with.write_curated_calibrations(butler)
         repository.update_settings(survey=repository.root.name, created=datetime.now(UTC).isoformat(timespec="seconds"))
-        register_skymap(repository, made_with.rings_skymap(), fits=False)
         if exposures is not None:
             add_discrete_skymap(repository, exposures)
+        else:  # not beside the other: with the stack, the rows of the whole sky take minutes to insert
+            register_skymap(repository, made_with.rings_skymap(), fits=False)
     except BaseException as error:
         repository.close()
         _remove_new(repository.root, before)

@@ -49,6 +49,9 @@ class Engine(Protocol):
     instrument_class: str
     pipeline_folder: str
 
+    def require(self) -> None:
+        """Raise a `SurveyError` unless all that this engine needs is installed, in a release that it supports."""
+
     def seed_config(self) -> Mapping[str, Any]:
         """Return what a new repository's configuration holds beyond the middleware's defaults."""
 
@@ -97,6 +100,9 @@ class Engine(Protocol):
     def put_defects(self, butler: Any, dataset_type: str, boxes: Mapping[int, Any], run: str) -> list[Any]:
         """Write one table of defect boxes (x0, y0, width, height) a detector; return the new refs."""
 
+    def read_defects(self, butler: Any, ref: Any) -> Any:
+        """Return the table of boxes of a detector's defects, as `put_defects` takes it."""
+
     def ingest_refcat_shards(self, butler: Any, dataset_type: str, shards: Mapping[int, Path], run: str) -> int:
         """Ingest reference-catalogue shards where they lie, by htm7 id; return how many were new."""
 
@@ -110,7 +116,8 @@ def engine(name: str) -> Engine:
     Raises
     ------
     SurveyError
-        If it is unknown, or if what it needs is not installed.
+        If it is unknown, or its own modules cannot be imported. What else it needs, `Engine.require` looks for: a
+        repository can be opened and listed without.
     """
     if name not in ENGINES:
         raise SurveyError(f"engine {name!r} is unknown", f"one of {', '.join(ENGINES)}")

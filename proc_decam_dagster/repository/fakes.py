@@ -47,7 +47,8 @@ def ingest_fakes(repo: Repository, path: str | os.PathLike, collection: str = FA
                     f"collection {collection} is a {kind.name}", "a new name, or one that `fakes` has made",
                     "give another --collection",
                 )  # fmt: skip
-        butler.collections.register(run, CollectionType.RUN)
+        with butler.transaction():  # its two rows at once: a RUN that lacks one takes no dataset ever
+            butler.collections.register(run, CollectionType.RUN)
         try:
             repo.engine.put_fakes(butler, tables, run)
         except BaseException:

@@ -109,12 +109,11 @@ def apply_overrides(repo: Repository, night: str, dataset: str) -> list[str]:
 
     Detectors that no entry is about are left as they are.
     """
-    wanted = _by_detector([o for o in read_overrides(repo) if (o.night, o.dataset) == (night, dataset)])
-    if not wanted:
-        return []
+    overrides = [o for o in read_overrides(repo) if (o.night, o.dataset) == (night, dataset)]
+    wanted = _by_detector(overrides)
     done = []
     for source in sorted(set(wanted.values()) - {OWN}):
-        why = "override"
+        why = ": ".join(filter(None, ("override", [o.why for o in overrides if o.source == source][-1])))
         have = certified_masters(repo, night, dataset)
         refs = {
             m: r for m, r in own_masters(repo, source, dataset).items()

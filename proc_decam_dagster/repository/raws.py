@@ -15,7 +15,9 @@ from astropy.table import Table
 from lsst.daf.butler import CollectionType
 
 from proc_decam_dagster.errors import SurveyError, disk_full
+from proc_decam_dagster.repository.amplifier_masks import mask_amplifiers
 from proc_decam_dagster.repository.engines import INSTRUMENT
+from proc_decam_dagster.repository.exclusions import exclusions
 from proc_decam_dagster.repository.presence import has_collection, has_dataset_type
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.repository.settings import write_whole
@@ -151,12 +153,12 @@ def tag_raws(repo: Repository, night: str, proc_type: str) -> int:
     """Tag a night's raws for a proc type into ``{night}/{proc_type}/raw`` and return their number.
 
     The collection becomes exactly what the exposure table says: a raw that the table no longer gives to this night
-    leaves it. Frames of the table that are not ingested are logged.
+    leaves it, and so does one that the survey's list leaves out. Frames of the table that are not ingested are logged.
 
     Raises
     ------
     SurveyError
-        If the table has no such frames for the night, or none of them is ingested.
+        If the table has no such frames for the night, none of them is ingested, or the list leaves all of them out.
     """
     row = proc_type_row(proc_type)
     if row.obs_type is None:
@@ -172,6 +174,7 @@ def tag_raws(repo: Repository, night: str, proc_type: str) -> int:
         )
     if missing:
         log.warning("night %s: %d %s frames are not ingested: %s", night, len(missing), row.obs_type, missing)
+    refs = _not_excluded(repo, refs, night)
     tag = raw_collection(night, row.name)
     butler = repo.butler(writeable=True)
     butler.collections.register(tag, CollectionType.TAGGED)
@@ -179,7 +182,25 @@ def tag_raws(repo: Repository, night: str, proc_type: str) -> int:
     with butler.transaction():
         butler.registry.disassociate(tag, current - set(refs))
         butler.registry.associate(tag, set(refs) - current)
+    if row.name == "drp":
+        mask_amplifiers(repo, night)
     return len(refs)
+
+
+def _not_excluded(repo: Repository, refs: list[Any], night: str) -> list[Any]:
+    """Return the raws of a night that the survey's list does not leave out."""
+    listed = exclusions(repo)
+    reasons = {ref: listed.reason(ref.dataId["exposure"], ref.dataId["detector"], night) for ref in refs}
+    kept = [ref for ref, reason in reasons.items() if not reason]
+    if not kept:
+        why = "; ".join(sorted(set(reasons.values())))
+        raise SurveyError(
+            f"the list of exclusions leaves out all {len(refs)} raws of night {night}: {why}",
+            fix=f"`proc-decam exclusions {repo.root}` shows the list, `proc-decam include` takes an entry back",
+        )
+    if len(kept) < len(refs):
+        log.info("night %s: %d raws are left out by the list of exclusions", night, len(refs) - len(kept))
+    return kept
 
 
 def night_exposures(repo: Repository, night: str, obs_type: str) -> list[int]:

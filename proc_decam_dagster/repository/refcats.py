@@ -33,7 +33,8 @@ def ingest_refcats(repo: Repository, shards: Mapping[str, Iterable[str | os.Path
         runs = []
         for dataset_type, by_id in checked.items():
             run = f"{REFCATS}/{_short_name(dataset_type)}"
-            butler.collections.register(run, CollectionType.RUN)
+            with butler.transaction():  # its two rows at once: a RUN that lacks one takes no dataset ever
+                butler.collections.register(run, CollectionType.RUN)
             counts[dataset_type] = repo.engine.ingest_refcat_shards(butler, dataset_type, by_id, run)
             runs.append(run)
         butler.collections.register(REFCATS, CollectionType.CHAINED)

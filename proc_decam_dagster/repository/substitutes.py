@@ -119,17 +119,22 @@ def own_masters(repo: Repository, night: str, dataset: str) -> dict[Master, Any]
     return {m: ref for m, ref in certified_masters(repo, night, dataset).items() if source_night(ref) == night}
 
 
+def calibrated_nights(repo: Repository, dataset: str = "*") -> list[str]:
+    """Return the nights that have a calibration collection, sorted; it may be empty."""
+    collections = repo.butler().collections.query(
+        calib_collection("*", dataset), collection_types={CollectionType.CALIBRATION}
+    )
+    return sorted(filter(is_night, {c.partition("/")[0] for c in collections}))
+
+
 def candidates(repo: Repository, night: str, dataset: str, wanted: Collection[Master] | None = None) -> list[Candidate]:
     """Return the other nights that have some of the wanted masters (or any) of their own, the nearest first.
 
     Of two equally near ones the earlier comes first.
     """
-    collections = repo.butler().collections.query(
-        calib_collection("*", dataset), collection_types={CollectionType.CALIBRATION}
-    )
-    nights = {c.partition("/")[0] for c in collections} - {night}
+    nights = set(calibrated_nights(repo, dataset)) - {night}
     found = []
-    for other in sorted(filter(is_night, nights), key=lambda n: (abs(days_apart(night, n)), n)):
+    for other in sorted(nights, key=lambda n: (abs(days_apart(night, n)), n)):
         refs = {m: r for m, r in own_masters(repo, other, dataset).items() if wanted is None or m in wanted}
         if refs:
             found.append(Candidate(other, refs))

@@ -147,6 +147,8 @@ def take(scene: Scene, exposure: Exposure, directory: Path) -> Truth:
         readout.add_photon_noise(charge, rng)
         readout.bleed(charge, detector)
         signals[detector] = readout.to_adu(charge, detector)
+        if plan.linearity:
+            readout.bend(signals[detector], detector)
         if light:
             _add_point_sources(truth, scene, exposure, detector, cards, _spoilt(plan, detector, charge, rays))
     readout.add_crosstalk(signals)

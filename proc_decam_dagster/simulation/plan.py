@@ -54,6 +54,8 @@ class SurveyPlan:
         How many on each detector (fakes: on each detector of each object exposure).
     all_extensions : `bool`
         Whether files hold all 62 science and 8 guide and focus CCDs, or `detectors` and two of the latter.
+    linearity : `bool`
+        Whether the amplifiers answer as the published table says, or in proportion to the light.
     """
 
     seed: int = 1
@@ -72,6 +74,7 @@ class SurveyPlan:
     variables: int = 10
     fakes: int = 25
     all_extensions: bool = False
+    linearity: bool = True
 
     @property
     def physical_filter(self) -> str:

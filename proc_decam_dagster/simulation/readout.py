@@ -8,6 +8,7 @@ from numba import njit
 from proc_decam_dagster.camera.crosstalk import sources
 from proc_decam_dagster.camera.detectors import detector as known_detector
 from proc_decam_dagster.camera.geometry import RAW_SHAPE, TRIMMED_SHAPE
+from proc_decam_dagster.camera.linearity import linearity
 
 COSMIC_RAYS_A_SECOND = 1.8
 """On one CCD: 19 cm² of 250 µm thick silicon at 2,200 m; a third muons, the others electrons of local radioactivity."""
@@ -131,7 +132,7 @@ def add_crosstalk(signals: dict[int, np.ndarray]) -> None:
     leaks = []
     for victim_id in signals:
         for row in sources(victim_id):
-            if row.source not in signals or row.coefficient == 0:
+            if row.source not in signals:
                 continue
             victim = known_detector(victim_id).amplifier(row.victim_amplifier)
             source = known_detector(row.source).amplifier(row.source_amplifier)
@@ -141,9 +142,21 @@ def add_crosstalk(signals: dict[int, np.ndarray]) -> None:
                 block = block[::-1]
             if victim.flip_x != source.flip_x:
                 block = block[:, ::-1]
-            leaks.append((victim_id, victim.bbox.slices, np.float32(row.coefficient) * block))
+            leaks.append((victim_id, victim.bbox.slices, row.leak(block).astype(np.float32)))
     for victim_id, where, leak in leaks:
         signals[victim_id][where] += leak
+
+
+def bend(signal: np.ndarray, detector: int) -> None:
+    """Replace a signal proportional to the light by what the amplifiers make of it, ADU, in place."""
+    for amplifier in known_detector(detector).amplifiers:
+        known = linearity(detector).get(amplifier.name)
+        if known is not None:
+            # Beyond the table the correction keeps its last value; below 0 there is none.
+            reach = np.append(known.adu, 1e6)
+            light = reach + np.append(known.correction, known.correction[-1])
+            part = signal[amplifier.bbox.slices]
+            np.copyto(part, np.interp(part, light, reach), where=part > 0, casting="same_kind")
 
 
 def to_adu(charge: np.ndarray, detector: int) -> np.ndarray:

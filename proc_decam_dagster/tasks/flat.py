@@ -100,7 +100,8 @@ class FlatCombineTask(pipe_base.PipelineTask):
         raws = {int(handle.dataId["exposure"]): handle for handle in butlerQC.get(inputRefs.raws)}
         outputs = self.run(
             raws, butlerQC.get(inputRefs.statistics), butlerQC.get(inputRefs.scales), butlerQC.get(inputRefs.bias),
-            butlerQC.get(inputRefs.crosstalk), butlerQC.get(inputRefs.linearizer), detector=int(butlerQC.quantum.dataId["detector"]),
+            butlerQC.get(inputRefs.crosstalk), butlerQC.get(inputRefs.linearizer),
+            detector=int(butlerQC.quantum.dataId["detector"]),
             physical_filter=str(butlerQC.quantum.dataId["physical_filter"]),
         )  # fmt: skip
         butlerQC.put(outputs, outputRefs)
@@ -160,7 +161,8 @@ class FlatCombineTask(pipe_base.PipelineTask):
         readouts, _ = amplifiers(raws[good[0]].get())
         combined = combine_frames(
             frames(), len(good), readouts, scaled=True, group=self.config.framesInMemory, bias=Master.bias(bias),
-            crosstalk=crosstalk_matrix(crosstalk), linearity=linearity_tables(linearizer), systematic=self.config.systematic, threshold=self.config.threshold,
+            crosstalk=crosstalk_matrix(crosstalk), linearity=linearity_tables(linearizer),
+            systematic=self.config.systematic, threshold=self.config.threshold,
         )  # fmt: skip
         flat = MaskedImage(combined.mean, combined.variance, np.zeros(combined.mean.shape, np.int32))
         defects = flag_defects(flat, self.config.defectContrast)

@@ -84,7 +84,7 @@ COLUMNS = {"detector": np.int32, "amplifier": "U1", "row": np.int16, "column": n
 
 
 def table_of(bright: dict[tuple[int, str], BrightPixels]) -> Table:
-    """Return bright pixels as the ``crosstalkSources`` dataset; its metadata name the amplifiers that were looked at."""
+    """Return bright pixels as the ``crosstalkSources`` dataset; its metadata name the amplifiers looked at."""
     tables = []
     for (detector, amplifier), pixels in bright.items():
         count = len(pixels.signal)

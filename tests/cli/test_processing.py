@@ -3,7 +3,6 @@
 import inspect
 import os
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -18,6 +17,7 @@ from proc_decam_dagster.execution.report import (
     StepReport,
     TaskCounts,
 )
+from proc_decam_dagster.repository import CertifyReport
 from proc_decam_dagster.survey.exposures import write_exposures
 
 from .conftest import proc_decam
@@ -263,13 +263,63 @@ def test_step_reports_of_nothing_to_do(capsys):
     show.steps([report])
     assert "nothing to do" in capsys.readouterr().out
     show.certified(
-        SimpleNamespace(
-            dataset="bias",
-            collection="20190401/calib/bias",
+        CertifyReport(
+            "bias",
+            "20190401/calib/bias",
             certified=[{"detector": 1}],
             kept=61,
             refused=[({"detector": 2}, "3 frames, fewer than 5")],
+            withheld=[{"detector": 3}],
+            replaced=["20190402"],
         )  # fmt: skip
     )
     out = capsys.readouterr().out
-    assert "certified 1 bias into 20190401/calib/bias, 61 others kept" in out and "not certified: detector=2" in out
+    assert "certified 1 bias into 20190401/calib/bias, in place of those of night 20190402, 61 others kept" in out
+    assert "not certified: detector=2" in out and "withheld: 1 good ones" in out
+
+
+def test_the_summary_tells_the_truth_of_each_night(capsys):
+    from proc_decam_dagster.cli import show
+
+    bad = PipelineReport("b/drp", [step_report(failed=1)], calibrations={"bias": "a (1 day earlier)", "flat": "own"})
+    certified = CertifyReport("bias", "a/calib/bias", certified=[{"detector": d} for d in (1, 2)])
+    show.nights(
+        [
+            NightReport("a", "bias", PipelineReport("a/bias", [step_report()], certified), seconds=2.0),
+            NightReport("b", "drp", bad, seconds=3.0),
+            NightReport("c", "bias", error="no\nraws"),
+        ]
+    )
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1] == ["a", "bias", "4", "0", "0", "2", "2.0", "ok"]
+    assert lines[2][:6] == ["b", "drp", "4", "1", "1", "-"] and "bias a (1 day earlier), flat own" in " ".join(lines[2])
+    assert "step1: 1 failed, 1 blocked; first: cpBiasIsr detector=2" in " ".join(lines[2])
+    assert lines[3] == ["c", "bias", "0", "0", "0", "-", "0.0", "no", "raws"]
+
+
+@pytest.mark.parametrize(
+    ("options", "nights", "days"),
+    [
+        ("", {}, 0),
+        ("--calib-from 20190402", {"bias": "20190402", "flat": "20190402"}, 0),
+        ("--calib-from bias=20190402 flat=20190405", {"bias": "20190402", "flat": "20190405"}, 0),
+        ("--calib-policy nearest", {}, 7),
+        ("--calib-within 3", {}, 3),
+    ],
+)
+def test_calibration_policy_as_typed(below, opened, options, nights, days):
+    proc_decam(f"night ./repo 20190401 --proc-types drp {options}")
+    (call,) = below.named("run_nights")
+    assert (call["calibrations"].nights, call["calibrations"].within_days) == (nights, days) and not call["partial"]
+    proc_decam(f"pipeline ./repo flat 20190401 --partial {options}")
+    (call,) = below.named("run_pipeline")
+    assert call["calibrations"].nights == nights and call["partial"]
+
+
+def test_wrong_calibration_policies_are_refused(below, opened):
+    assert "'2019' is no night" in proc_decam("night ./repo 20190401 --calib-from 2019", 1).stderr
+    assert (
+        "but --calib-policy is own"
+        in proc_decam("pipeline ./repo drp 20190401 --calib-policy own --calib-within 2", 2).output
+    )
+    assert not below.calls

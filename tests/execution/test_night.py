@@ -4,33 +4,14 @@ import threading
 
 import pytest
 from astropy.table import Table
-from toy.repository import PIPELINES, add_night, certify_flat
+from toy.repository import PIPELINES, add_night
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.execution import NightReport, PipelineReport, run_night, run_nights
 from proc_decam_dagster.execution import nights as nights_module
-from proc_decam_dagster.execution.night import calibrations_needed, nearest_night_with, require_calibrations
+from proc_decam_dagster.execution.nights import within_memory
+from proc_decam_dagster.survey.calibration_policy import CalibrationPolicy
 from proc_decam_dagster.survey.collections import RAW_ALL
-
-
-def test_calibrations_needed_are_those_of_the_input_chain():
-    assert calibrations_needed("bias") == []
-    assert calibrations_needed("flat") == ["bias"]
-    assert calibrations_needed("science") == ["flat", "bias"]
-    assert calibrations_needed("diff_drp") == []
-
-
-def test_nearest_night_is_named(repository):
-    for night in ("20190331", "20190405"):
-        certify_flat(repository, night, [1])
-    assert nearest_night_with(repository, "20190401", "flat") == "20190331"
-    assert nearest_night_with(repository, "20190403", "flat") == "20190405"
-    assert nearest_night_with(repository, "20190403", "bias") is None
-    with pytest.raises(SurveyError) as error:
-        require_calibrations(repository, "20190401", "drp")
-    assert "no certified bias and no flat" in str(error.value)
-    assert "flat: night 20190331 has one" in str(error.value) and "bias: no night has one" in str(error.value)
-    assert "--proc-type bias" in str(error.value)
 
 
 def test_night_whose_exposures_are_known(repository, pool):
@@ -46,6 +27,11 @@ def test_night_whose_exposures_are_known(repository, pool):
     assert report.ok and report.pipeline.quanta == 24 and report.ingested is None
     with pytest.raises(SurveyError, match="20190403"):
         run_night(repository, "20190403", "bias", pool=pool)
+    # One without zeros is no failure where another night's bias is to be taken.
+    instead = run_night(repository, "20190403", "bias", pool=pool, calibrations=CalibrationPolicy.of(["bias=20190402"]))
+    assert instead.ok and instead.pipeline.calibrations == {"bias": "20190402 (1 day earlier)"}
+    with pytest.raises(SurveyError, match="no night has one .bias from 20190330"):
+        run_night(repository, "20190404", "bias", pool=pool, calibrations=CalibrationPolicy.of(["bias=20190330"]))
     assert RAW_ALL in repository.butler().collections.query("DECam/*")
 
 
@@ -70,6 +56,27 @@ def test_failed_night_stops_no_other(monkeypatch, executions):
     assert ("MainThread" in threads) is (executions == 1)
 
 
+def test_what_breaks_a_callback_is_told_once_all_nights_are_through(monkeypatch):
+    ran = []
+    monkeypatch.setattr(nights_module, "run_night", lambda *args, **_: ran.append(args[1]) or NightReport(*args[1:]))
+
+    def tell(report):
+        if report.night == "1":
+            raise BrokenPipeError("stdout")
+
+    with pytest.raises(BrokenPipeError):
+        run_nights(None, ["1", "2", "3"], ["bias"], executions=2, finished=tell)
+    assert ran == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "gb", "expected"),
+    [((4, 24), 200.0, (4, 24)), ((4, 24), 80.0, (2, 24)), ((2, 8), 6.0, (1, 4)), ((1, 1), 0.5, (1, 1))],
+)
+def test_memory_bounds_the_workers(asked, gb, expected):
+    assert within_memory(*asked, gb) == expected
+
+
 def test_two_nights_at_once_on_one_repository(repository):
     for i, night in enumerate(("20190402", "20190403")):
         add_night(repository, night, "bias", range(200 + 10 * i, 205 + 10 * i), detectors=(1, 2))
@@ -82,8 +89,11 @@ def test_two_nights_at_once_on_one_repository(repository):
                 }
             )
         )  # fmt: skip
+    told = []
     reports = run_nights(
-        repository, ["20190402", "20190403"], ["bias"], executions=2, jobs=1, pipeline_dir=str(PIPELINES)
-    )
+        repository, ["20190402", "20190403"], ["bias"], executions=2, jobs=1, pipeline_dir=str(PIPELINES),
+        progress=lambda state: told.append(state.step),
+    )  # fmt: skip
+    assert {"20190402 step1", "20190402 step2", "20190403 step1", "20190403 step2"} == set(told)
     assert [r.error for r in reports] == ["", ""] and all(r.ok for r in reports)
     assert [r.pipeline.quanta for r in reports] == [12, 12]

@@ -33,17 +33,49 @@ def test_all_steps_then_certification(run, repository):
     assert again.ok and again.quanta == 0
 
 
-def test_a_step_with_failures_does_not_keep_the_others_from_going_on(run, repository):
-    config = {"cpBiasIsr:bad": [2], "cpBiasIsr:mode": "error"}
-    report = run(config=config)
+def frames_of_master(repository):
+    """Return the number of frames in the bias of detector 2 that a task would be given."""
+    data_id = {"instrument": "DECam", "detector": 2, "exposure": 201}
+    return repository.butler().get("bias", data_id, collections=f"{NIGHT}/calib/bias")["frames"]
+
+
+BAD = {"cpBiasIsr:bad": [2], "cpBiasIsr:mode": "error"}
+
+
+def test_calibrations_with_failures_are_not_combined_and_not_certified(run, repository):
+    report = run(config=BAD)
+    assert not report.ok and [s.step for s in report.steps] == ["step1"]
+    assert "stopped at step1, where 5 of 15 quanta did not succeed" in report.stopped
+    assert "toy failure" in report.why_not and "--partial" in report.why_not
+    assert report.certified is None and not certified(repository)
+
+    mended = run(retry_failed=True)
+    assert mended.ok and mended.quanta == 5 + 3 and sorted(certified(repository)) == [1, 2, 3]
+
+
+def test_what_succeeded_is_certified_when_asked_for(run, repository):
+    report = run(config=BAD, partial=True)
     assert not report.ok and not report.stopped
     assert report.steps[0].tasks["cpBiasIsr"] == TaskCounts(succeeded=10, failed=5)
     assert report.steps[1].tasks["cpBiasCombine"] == TaskCounts(succeeded=2)
     assert sorted(certified(repository)) == [1, 3]
-    assert [d["detector"] for d, _ in report.certified.refused] == [2]
+    assert report.certified.refused == [({"detector": 2}, "the pipeline made no bias")]
+    assert "not certified: detector 2: the pipeline made no bias" in report.why_not
 
     mended = run(where="detector=2", retry_failed=True)
     assert mended.ok and sorted(certified(repository)) == [1, 2, 3]
+
+
+def test_a_master_is_made_anew_when_frames_have_been_added(run, repository):
+    lacks_one = BAD | {"cpBiasIsr:badExposures": [201]}
+    report = run(config=lacks_one, partial=True, min_frames=4)
+    assert sorted(certified(repository)) == [1, 2, 3]  # as asked for, detector 2 of 4 frames
+    assert not report.ok and frames_of_master(repository) == 4
+
+    mended = run(retry_failed=True)
+    assert mended.ok and mended.quanta == 1 + 3
+    assert frames_of_master(repository) == 5
+    assert run().quanta == 0
 
 
 def test_where_everything_failed_the_rest_is_not_run(run, repository):

@@ -111,7 +111,7 @@ def test_discrete_map_contains_every_detector_with_room_for_pointing_errors(poin
 
 
 def test_outline_of_the_camera_holds_all_detectors():
-    from proc_decam_dagster.pixels.footprint import vectors
+    from proc_decam_dagster.camera.fields import vectors
 
     corners = vectors(*np.concatenate([detector_outline(each, 30, -40) for each in DETECTORS]).T)
     outline = vectors(*camera_outline(30, -40).T)

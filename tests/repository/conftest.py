@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from lsst.daf.butler import DatasetType
+from lsst.daf.butler import CollectionType, DatasetType
 
 from proc_decam_dagster.repository import Repository, create_repository, define_visits, ingest_raws, tag_raws
+from proc_decam_dagster.repository.certify import VALID_BEGIN, VALID_END, certify_refs
 
 ZERO, FLAT, SCIENCE = "zero", "dome flat", "object"
 DETECTORS = (1, 25)
@@ -139,3 +140,20 @@ def put():
         return butler.put({"value": 1}, kind, data_id, run=run)
 
     return put_dataset
+
+
+@pytest.fixture
+def masters(night, put):
+    """A function that makes and certifies a night's own masters."""
+
+    def make(of, name="bias", detectors=(1, 25), filters=(FILTER,)):
+        run = f"{of}/{name}/{name}/step2/20240101T000000Z"
+        night.butler(writeable=True).collections.register(run, CollectionType.RUN)
+        dimensions = ("instrument", "detector") + (("physical_filter",) if name == "flat" else ())
+        data_ids = [{"detector": d} for d in detectors]
+        if name == "flat":
+            data_ids = [d | {"physical_filter": f} for d in data_ids for f in filters]
+        refs = [put(night, name, run, dimensions, True, **d) for d in data_ids]
+        certify_refs(night.butler(writeable=True), f"{of}/calib/{name}", refs, VALID_BEGIN, VALID_END)
+
+    return make

@@ -104,7 +104,7 @@ def test_registry_can_lie_elsewhere(tmp_path):
 
 
 def test_science_pipelines_without_a_stack_makes_nothing(tmp_path):
-    with pytest.raises(SurveyError, match="LSST Science Pipelines stack"):
+    with pytest.raises(SurveyError, match="LSST Science Pipelines, which are not set up"):
         create_repository(tmp_path / "repo", engine="science-pipelines")
     assert not (tmp_path / "repo").exists()
 

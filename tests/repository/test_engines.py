@@ -30,6 +30,10 @@ def test_unknown_instrument_class():
         engine_of_instrument("lsst.obs.subaru.HyperSuprimeCam")
 
 
-def test_absent_stack_is_told(tmp_path):
-    with pytest.raises(SurveyError, match="needs lsst.obs.decam.*LSST Science Pipelines stack"):
-        engine("science-pipelines").seed_config()
+def test_absent_stack_is_told():
+    with pytest.raises(SurveyError, match="needs the LSST Science Pipelines, which are not set up"):
+        engine("science-pipelines").require()
+
+
+def test_the_embedded_engine_needs_nothing_more():
+    engine("embedded").require()

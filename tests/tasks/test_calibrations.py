@@ -228,7 +228,7 @@ def test_pipelines_resolve_with_their_steps_in_order(name, pipelines):
     assert {label for subset in graph.task_subsets.values() for label in subset} == set(graph.tasks)
     assert graph.dataset_types[PROC_TYPES[name].certifies].is_calibration
     inputs = {dataset for dataset, node in graph.dataset_types.items() if graph.producer_of(dataset) is None}
-    assert inputs <= {datasets.RAW, datasets.BIAS, datasets.CROSSTALK}
+    assert inputs <= {datasets.RAW, datasets.BIAS, datasets.CROSSTALK, datasets.LINEARIZER}
 
 
 @pytest.fixture

@@ -41,7 +41,8 @@ def extract(root: Path, wanted: dict) -> dict:
     if missing:
         raise SystemExit(f"{root} lacks {', '.join(missing)}; clone each at the tag that {HERE.name}/sources.yaml names")
     sources = Sources(root, wanted["packages"])
-    pipelines, configs = Pipelines(sources), Configs(sources)
+    configs = Configs(sources)
+    pipelines = Pipelines(sources, configs)
     connections = Connections(sources, configs)
     for location in wanted["pipelines"]:
         pipelines.add(location)
@@ -53,9 +54,10 @@ def extract(root: Path, wanted: dict) -> dict:
         full = configs.add_task(sources.find(name))
         if full in configs.tasks:
             aliases[name] = full
-            if found := connections.of_config(configs.tasks[full]["config"]):
-                configs.tasks[full]["connections"] = found
-    overrides = instrument_overrides(pipelines, configs, wanted["overrides"])
+    for row in list(configs.configs.values()):
+        if "connections" in row:
+            connections.add(sources.find(row["connections"]))
+    overrides = instrument_overrides(pipelines, wanted["overrides"])
     hashes = sources.hashes()
     return {
         "release": wanted["release"],

@@ -40,26 +40,15 @@ class Configs:
         """Return the full name of what a name resolved to."""
         return found.path if isinstance(found, Definition) else found
 
-    def class_attribute(self, definition: Definition, attribute: str) -> tuple[Definition, ast.expr] | None:
-        """Return where in its lineage a class sets an attribute, and to what."""
-        for owner in self.sources.lineage(definition):
-            for node in owner.node.body:
-                targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-                if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-                    for target in targets:
-                        if isinstance(target, ast.Name) and target.id == attribute:
-                            return owner, node.value
-        return None
-
     def add_task(self, found: Definition | str) -> str:
         """Take in a task or subtask with its configuration; return its full name."""
         name = self.name(found)
         if not isinstance(found, Definition) or name in self.tasks:
             return name
         row = self.tasks[name] = {}
-        if (label := self.class_attribute(found, "_DefaultName")) and isinstance(label[1], ast.Constant):
+        if (label := self.sources.class_attribute(found, "_DefaultName")) and isinstance(label[1], ast.Constant):
             row["name"] = label[1].value
-        if (config := self.class_attribute(found, "ConfigClass")) is not None:
+        if (config := self.sources.class_attribute(found, "ConfigClass")) is not None:
             row["config"] = self.add_config(self.sources.resolve(config[0].module, config[1]))
         return name
 
@@ -70,6 +59,9 @@ class Configs:
             return name
         row = self.configs[name] = {}
         row["bases"] = [self.add_config(self.sources.resolve(found.module, b)) for b in found.node.bases]
+        for keyword in found.node.keywords:
+            if keyword.arg == "pipelineConnections":
+                row["connections"] = self.name(self.sources.resolve(found.module, keyword.value))
         fields = {}
         for node in found.node.body:
             if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Call):
@@ -93,12 +85,18 @@ class Configs:
         return rows
 
     def _field(self, owner: Definition, call: ast.Call) -> list | None:
-        """Return a field: kind, type, default, and whether it may be empty; `None` if the call makes none."""
+        """Return a field: kind, type, default, options; `None` if the call makes none."""
         maker = call.func.value if isinstance(call.func, ast.Subscript) else call.func  # Field[str](…)
         last = maker.attr if isinstance(maker, ast.Attribute) else getattr(maker, "id", "")
-        if not (last.endswith("Field") or last.endswith("_field")):
+        if last == "property":  # `algorithms` stands for the plug-ins that are switched on
+            return [OPEN]
+        if not last.endswith(("Field", "_field")):
             return None
         kind = KINDS.get(last, OPEN)
+        if last == "make_config_field":  # a dimension packer's own configuration
+            packer = self.sources.resolve(owner.module, maker.value)
+            config = isinstance(packer, Definition) and self.sources.class_attribute(packer, "ConfigClass")
+            return ["config", self.add_config(self.sources.resolve(config[0].module, config[1]))] if config else [OPEN]
         if last == "make_field" and isinstance(maker, ast.Attribute):
             return [kind, self.add_config(self.sources.resolve(owner.module, maker.value))]
         resolve = self.sources.resolve
@@ -121,8 +119,10 @@ class Configs:
         default = source_of(_argument(call, "default"))
         if default == OPAQUE and isinstance(_argument(call, "default"), ast.Name):
             default = source_of(owner.module.constants.get(_argument(call, "default").id)) or OPAQUE
-        optional = _argument(call, "optional")
-        row = [kind, dtype, default]
+        options = {}
+        optional, allowed = _argument(call, "optional"), _argument(call, "allowed")
         if isinstance(optional, ast.Constant) and optional.value is True:
-            row.append("optional")
-        return row
+            options["optional"] = True
+        if isinstance(allowed, ast.Dict) and all(isinstance(k, ast.Constant) for k in allowed.keys):
+            options["allowed"] = [k.value for k in allowed.keys]
+        return [kind, dtype, default, *([options] if options else [])]

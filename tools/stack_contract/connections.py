@@ -35,17 +35,6 @@ class Connections:
         self.sources, self.configs = sources, configs
         self.connections: dict[str, dict] = {}
 
-    def of_config(self, config: str) -> str | None:
-        """Return the connections class of a PipelineTask's configuration, taken in; `None` if it has none."""
-        definition = self.sources.find(config)
-        if not isinstance(definition, Definition):
-            return None
-        for owner in self.sources.lineage(definition):
-            for keyword in owner.node.keywords:
-                if keyword.arg == "pipelineConnections":
-                    return self.add(self.sources.resolve(owner.module, keyword.value))
-        return None
-
     def add(self, found: Definition | str) -> str:
         """Take in a connections class with its bases; return its full name."""
         name = self.configs.name(found)
@@ -79,7 +68,7 @@ class Connections:
         """Return a literal, or the class constant that stands for it."""
         if isinstance(node, ast.Attribute):
             holder = self.sources.resolve(owner.module, node.value)
-            if isinstance(holder, Definition) and (found := self.configs.class_attribute(holder, node.attr)):
+            if isinstance(holder, Definition) and (found := self.sources.class_attribute(holder, node.attr)):
                 return ast.literal_eval(found[1])
         return ast.literal_eval(node)
 
@@ -106,6 +95,17 @@ def _condition(node: ast.expr) -> str:
     return ast.unparse(node).replace("self.config", "config")
 
 
+def _renamed(node: ast.expr, name: str, expression: str) -> str:
+    """Return an expression in which another stands for a name."""
+    replacement = ast.parse(expression, mode="eval").body
+
+    class _Replace(ast.NodeTransformer):
+        def visit_Name(self, found: ast.Name) -> ast.expr:
+            return replacement if found.id == name else found
+
+    return ast.unparse(_Replace().visit(node))
+
+
 def _changes(statements: list[ast.stmt], conditions: list[str]) -> list[list[str]]:
     """Return what a connections class' ``__init__`` changes: operation, connection, value, condition."""
     found = []
@@ -123,7 +123,7 @@ def _changes(statements: list[ast.stmt], conditions: list[str]) -> list[list[str
                     found += _changes(case.body, [*conditions, test])
                     before.append(test)
                 elif isinstance(case.pattern, ast.MatchAs) and case.pattern.name and case.guard is not None:
-                    guard = ast.unparse(case.guard).replace(case.pattern.name, subject)
+                    guard = _renamed(case.guard, case.pattern.name, subject)
                     found += _changes(case.body, [*conditions, *(f"not ({b})" for b in before), guard])
                     before.append(guard)
         elif isinstance(node, ast.Delete):

@@ -21,12 +21,12 @@ class Pipelines:
 
     Parameters
     ----------
-    sources : `Sources`
-        The checkouts.
+    sources, configs : `Sources`, `Configs`
+        The checkouts, and where tasks that an override names are taken in.
     """
 
-    def __init__(self, sources: Sources) -> None:
-        self.sources = sources
+    def __init__(self, sources: Sources, configs: Configs) -> None:
+        self.sources, self.configs = sources, configs
         self.pipelines: dict[str, dict] = {}
 
     def add(self, location: str) -> None:
@@ -66,12 +66,27 @@ class Pipelines:
                     for name in value if isinstance(value, list) else [value]:
                         overrides += self.override_file(name)
                 elif key == "python":
-                    overrides += assignments(ast.parse(value).body, "config", ("parameters",))
+                    overrides += self._python(value)
                 elif key != "dataId":
                     overrides.append([key, "yaml", value])
         if overrides:
             row["config"] = overrides
         return row
+
+    def _python(self, text: str) -> list[list[str]]:
+        """Return what a block of Python assigns, with the full names of the tasks that it puts in place."""
+        body = ast.parse(text).body
+        imported = {
+            alias.asname or alias.name: f"{node.module}.{alias.name}"
+            for node in body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        rows = assignments(body, "config", ("parameters",))
+        for row in rows:
+            if row[1] == "retarget":
+                row[2] = self.configs.add_task(self.sources.find(imported.get(row[2], row[2])))
+        return rows
 
     def override_file(self, location: str, prefix: str = "") -> list[list[str]]:
         """Return what a file of overrides assigns, files that it loads included."""
@@ -83,24 +98,24 @@ class Pipelines:
         for name, operator, value in assignments(ast.parse(self.sources.read(file)).body, "config"):
             if operator == "load":
                 nested = f"{os.path.dirname(location)}/{value}"
-                found += self.override_file(nested, f"{prefix}{name}.")
+                found += self.override_file(nested, f"{prefix}{name}." if name else prefix)
             elif operator != "retarget":
                 found.append([prefix + name, operator, value])
         return found
 
 
-def instrument_overrides(pipelines: Pipelines, configs: Configs, folder: str) -> dict[str, list]:
+def instrument_overrides(pipelines: Pipelines, folder: str) -> dict[str, list]:
     """Return the camera's own overrides of the tasks taken in, by the task's default name.
 
     Parameters
     ----------
-    pipelines, configs : `Pipelines`, `Configs`
+    pipelines : `Pipelines`
         What was taken in.
     folder : `str`
         Where the camera keeps them, ``$OBS_DECAM_DIR/config``.
     """
     found = {}
-    for task in configs.tasks.values():
+    for task in pipelines.configs.tasks.values():
         if (name := task.get("name")) and (rows := pipelines.override_file(f"{folder}/{name}.py")):
             found[name] = rows
     return dict(sorted(found.items()))

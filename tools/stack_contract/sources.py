@@ -157,8 +157,8 @@ class Sources:
             if module is None:
                 continue
             first, rest = parts[n], parts[n + 1 :]
-            if not rest and first in module.classes:
-                return Definition(module, module.classes[first])
+            if first in module.classes:
+                return self._within(Definition(module, module.classes[first]), rest)
             if first in module.imports:
                 return self.find(".".join([module.imports[first], *rest]), seen)
             if first in module.constants and isinstance(module.constants[first], ast.Name | ast.Attribute):
@@ -169,12 +169,20 @@ class Sources:
             return dotted
         return dotted
 
+    def _within(self, definition: Definition, attributes: list[str]) -> Definition | str:
+        """Return the class that an attribute of a class means (``CoaddBaseTask.ConfigClass``)."""
+        if not attributes:
+            return definition
+        if len(attributes) == 1 and (found := self.class_attribute(definition, attributes[0])):
+            return self.resolve(found[0].module, found[1])
+        return ".".join([definition.path, *attributes])
+
     def resolve(self, module: Module, name: ast.expr | str) -> Definition | str:
         """Return the class that a name in a module means, or its full dotted name if it is defined elsewhere."""
         text = name if isinstance(name, str) else ast.unparse(name)
         first, *rest = text.split(".")
-        if not rest and first in module.classes:
-            return Definition(module, module.classes[first])
+        if first in module.classes:
+            return self._within(Definition(module, module.classes[first]), rest)
         if first in module.imports:
             return self.find(".".join([module.imports[first], *rest]))
         if first in module.constants:
@@ -190,6 +198,17 @@ class Sources:
         for base in definition.node.bases:
             if isinstance(found := self.resolve(definition.module, base), Definition):
                 yield from self.lineage(found)
+
+    def class_attribute(self, definition: Definition, attribute: str) -> tuple[Definition, ast.expr] | None:
+        """Return where in its lineage a class sets an attribute, and to what."""
+        for owner in self.lineage(definition):
+            for node in owner.node.body:
+                targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+                if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+                    for target in targets:
+                        if isinstance(target, ast.Name) and target.id == attribute:
+                            return owner, node.value
+        return None
 
     def hashes(self) -> dict[str, tuple[int, str]]:
         """Return number and SHA-256 of the files that were read, by package: paths and contents, sorted."""

@@ -75,11 +75,10 @@ def assignments(statements: Iterable[ast.stmt], root: str, names: Iterable[str] 
                 found.append([path, operator, value])
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             call = node.value
-            path = path_below(call.func, root)
-            if path is None or "." not in path or len(call.args) != 1 or call.keywords:
+            if path_below(call.func, root) is None or len(call.args) != 1 or call.keywords:
                 continue
-            path, method = path.rsplit(".", 1)
-            if method in ("append", "update", "extend", "remove"):
+            path, _, method = path_below(call.func, root).rpartition(".")
+            if path and method in ("append", "update", "extend", "remove"):
                 if (value := source_of(call.args[0], names)) != OPAQUE:
                     found.append([path, method, value])
             elif method == "retarget":

@@ -1,8 +1,8 @@
-"""The BPS back end: a step's quanta in jobs of any workload management system that `lsst.ctrl.bps` has a plug-in for."""
+"""The BPS back end: quanta in jobs of any workload management system that `lsst.ctrl.bps` has a plug-in for."""
 
 from importlib import import_module
 
-_HOMES = {"Bps": "backend", "Workflow": "workflow", "cancel": "workflow"}
+_HOMES = {"Bps": "backend", "resume": "backend", "cancel": "workflow", "unfinished": "workflow"}
 __all__ = list(_HOMES)
 
 

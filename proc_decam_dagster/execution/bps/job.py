@@ -93,18 +93,18 @@ class Job:
         The job's name.
     quanta : `list` [`uuid.UUID`]
         What to run, in any order.
-    time_limit : `float`, optional
-        Seconds that a quantum may take.
+    memory_mb, time_limit : `float`, optional
+        Memory (MB) and time (s) that a quantum may take; 0 for any.
     repeat : `bool`, optional
         Whether quanta were tried before in this RUN, and may find files of theirs.
     """
 
     def __init__(
-        self, root: str, graph: str, records: Path, name: str, quanta: list[UUID], time_limit: float | None = None,
-        repeat: bool = False,
+        self, root: str, graph: str, records: Path, name: str, quanta: list[UUID], *, memory_mb: float = 0.0,
+        time_limit: float = 0.0, repeat: bool = False,
     ) -> None:  # fmt: skip
-        self.root, self.graph, self.records, self.name = root, graph, records, name
-        self.quanta, self.time_limit, self.repeat = quanta, time_limit, repeat
+        self.root, self.graph, self.records, self.name, self.quanta = root, graph, records, name, quanta
+        self.memory_mb, self.time_limit, self.repeat = memory_mb, time_limit or None, repeat
         self.not_made = records / NOT_MADE
         self._host = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
         self._worker: _Worker | None = None
@@ -149,7 +149,8 @@ class Job:
             return
         write(Record(BEGUN, quantum, time.time(), self._host))
         self._worker = self._worker or _Worker()
-        outcome, cause, message = self._worker.run(Work(self.graph, self.root, quantum, self.repeat), self.time_limit)
+        work = Work(self.graph, self.root, quantum, self.repeat, self.memory_mb)
+        outcome, cause, message = self._worker.run(work, self.time_limit)
         if outcome is None:
             self._worker = None
         if outcome is None or not outcome.ok:
@@ -165,11 +166,14 @@ def main() -> None:
     parser.add_argument("records", type=Path)
     parser.add_argument("--job", required=True)
     parser.add_argument("--quanta", required=True, type=lambda text: [UUID(q) for q in text.split(",")])
-    parser.add_argument("--time-limit", type=float, default=0.0, help="seconds of one quantum; 0: none")
+    parser.add_argument("--memory", dest="memory_mb", type=float, default=0.0, help="MB of one quantum; 0: any")
+    parser.add_argument("--time-limit", type=float, default=0.0, help="seconds of one quantum; 0: any")
     parser.add_argument("--repeat", action="store_true", help="they were tried before in this RUN")
     given = parser.parse_args()
-    limit = given.time_limit or None
-    Job(given.root, given.graph, given.records, given.job, given.quanta, limit, given.repeat).run()
+    Job(
+        given.root, given.graph, given.records, given.job, given.quanta, memory_mb=given.memory_mb,
+        time_limit=given.time_limit, repeat=given.repeat,
+    ).run()  # fmt: skip
 
 
 if __name__ == "__main__":

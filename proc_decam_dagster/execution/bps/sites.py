@@ -16,8 +16,7 @@ from parsl.executors.base import ParslExecutor
 from parsl.launchers import SimpleLauncher, SrunLauncher
 from parsl.providers import LocalProvider, SlurmProvider
 
-SLURM_JOBS = "slurm_jobs"
-"""File in the submit directory with the ids of the Slurm jobs that were submitted, one a line."""
+from proc_decam_dagster.execution.bps.submission import SLURM_JOBS
 
 
 class _Site(SiteConfig):
@@ -26,13 +25,15 @@ class _Site(SiteConfig):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs, resource_list=["priority"])
 
-    def _value(self, key: str, kind: type, default: Any = None, required: bool = False) -> Any:
-        return get_bps_config_value(self.site, key, kind, default, required=required)
+    def _value(self, key: str, kind: type, default: Any = None) -> Any:
+        """Return a setting of the site, which may have come as text from the environment."""
+        value = get_bps_config_value(self.site, key, object, default)
+        return value if value is None or value == "" else kind(value)
 
     @property
-    def submit_path(self) -> Path:
-        """The workflow's submit directory."""
-        return Path(get_bps_config_value(self.config, "submitPath", str, required=True))
+    def directory(self) -> Path:
+        """The submission's directory."""
+        return Path(get_bps_config_value(self.config, "planFile", str, required=True)).parent
 
     @property
     def memories(self) -> list[int]:
@@ -110,7 +111,7 @@ class RecordingSlurmProvider(SlurmProvider):
 class Slurm(_Site):
     """Slurm jobs of ``nodes`` nodes with ``cores_per_node`` workers each, ``max_blocks`` of them at once.
 
-    Keys of the site, all but ``walltime`` optional: ``walltime``, ``nodes`` (1), ``cores_per_node`` (1),
+    Keys of the site, all optional: ``walltime`` (12:00:00), ``nodes`` (1), ``cores_per_node`` (1),
     ``max_blocks`` (1), ``mem_per_node`` (GB; by default what its workers ask for), ``partition``, ``account``,
     ``qos``, ``constraint``, ``exclusive`` (false), ``scheduler_options`` (lines of ``#SBATCH``), ``worker_init``
     (shell commands before the workers start), ``address``, ``heartbeat_threshold`` and ``poll_seconds``.
@@ -126,11 +127,11 @@ class Slurm(_Site):
         )
         options = self._value("scheduler_options", str, "").rstrip()
         name = get_bps_config_value(self.config, "uniqProcName", str, required=True)
-        optional = {key: self._value(key, str) for key in ("partition", "account", "qos", "constraint")}
+        optional = {key: self._value(key, str) or None for key in ("partition", "account", "qos", "constraint")}
         provider = RecordingSlurmProvider(
-            record=self.submit_path / SLURM_JOBS, poll_seconds=self._value("poll_seconds", int, 30),
+            record=self.directory / SLURM_JOBS, poll_seconds=self._value("poll_seconds", int, 30),
             nodes_per_block=nodes, cores_per_node=workers, mem_per_node=gigabytes,
-            walltime=self._value("walltime", str, required=True), max_blocks=self._value("max_blocks", int, 1),
+            walltime=self._value("walltime", str, "12:00:00"), max_blocks=self._value("max_blocks", int, 1),
             exclusive=self._value("exclusive", bool, False), worker_init=self._value("worker_init", str, ""),
             scheduler_options=f"{options}\n#SBATCH --job-name={name}\n".lstrip(), cmd_timeout=60,
             launcher=SrunLauncher(overrides="-K0 -k --cpu-bind=none") if nodes > 1 else SimpleLauncher(), **optional,

@@ -34,7 +34,9 @@ class ToyRepository(Repository):
 
     @property
     def engine(self):
-        return SimpleNamespace(name="toy", pipeline_folder="embedded", instrument_class=CAMERA)
+        return SimpleNamespace(
+            name="toy", pipeline_folder="embedded", instrument_class=CAMERA, require=lambda: None
+        )  # fmt: skip
 
     def __reduce__(self):
         return (ToyRepository, (str(self.root),))

@@ -93,7 +93,7 @@ def require_release(environment: Mapping[str, str] | None = None) -> Release:
         If no stack is set up, a part of it is missing, or it is another release.
     """
     found = find_release(environment)
-    if len(found.missing) == len(MODULES) + len(FOLDERS):
+    if set(MODULES) <= set(found.missing):
         raise SurveyError(
             "the engine science-pipelines needs the LSST Science Pipelines, which are not set up",
             f"release {_name(SUPPORTED)}", SET_UP,

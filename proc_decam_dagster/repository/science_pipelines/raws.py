@@ -1,4 +1,4 @@
-"""DECam raws with obs_base: headers read without the stack, so that any process may, and `RawIngestTask` for the rest."""
+"""DECam raws with obs_base: headers read without the stack, so that any process may, then `RawIngestTask`."""
 
 import warnings
 from collections.abc import Iterable

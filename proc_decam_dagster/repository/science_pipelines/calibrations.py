@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 from astropy.table import Table
 from lsst.daf.butler import CollectionType, DatasetType
 
@@ -13,6 +14,7 @@ from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.collections import CALIB
 
 CAMERA = "camera"
+BOX = ("x0", "y0", "width", "height")
 
 
 def register_instrument(butler: Any) -> None:
@@ -40,9 +42,7 @@ def write_curated_calibrations(butler: Any) -> int:
     return _count(butler) - before
 
 
-def put_defects(
-    butler: Any, dataset_type: str, boxes: Mapping[int, Table], run: str, instrument: str
-) -> list[Any]:
+def put_defects(butler: Any, dataset_type: str, boxes: Mapping[int, Table], run: str, instrument: str) -> list[Any]:
     """Write `lsst.ip.isr.Defects`, one a detector, in place of those that are in the run; return the new refs.
 
     Parameters
@@ -59,7 +59,8 @@ def put_defects(
         for detector, table in sorted(boxes.items())
     }
     butler.registry.registerDatasetType(kind)
-    butler.collections.register(run, CollectionType.RUN)
+    with butler.transaction():  # its two rows at once: a RUN that lacks one takes no dataset ever
+        butler.collections.register(run, CollectionType.RUN)
     present = butler.query_datasets(kind, run, find_first=False, limit=None, explain=False)
     old = [ref for ref in present if ref.dataId["detector"] in converted]
     butler.pruneDatasets(old, disassociate=True, unstore=True, purge=True)
@@ -70,14 +71,21 @@ def put_defects(
         ]
 
 
+def read_defects(butler: Any, ref: Any) -> Table:
+    """Return the boxes of a detector's defects, as `put_defects` takes them."""
+    stack("lsst.ip.isr")
+    (table,) = butler.get(ref).toTable()
+    return Table({name: np.asarray(table[name], np.int32) for name in BOX})
+
+
 def _defects(boxes: Table, camera: Any, detector: int, *, suspect: bool) -> Any:
     """Return the boxes as ip_isr's defects, with the metadata that its readers look for."""
     geom = stack("lsst.geom")
     bounds = [
         geom.Box2I(geom.Point2I(int(x), int(y)), geom.Extent2I(int(width), int(height)))
-        for x, y, width, height in boxes.iterrows("x0", "y0", "width", "height")
+        for x, y, width, height in boxes.iterrows(*BOX)
     ]
-    # The boxes cover each pixel once already: normalising tens of thousands of them takes minutes and changes nothing.
+    # Normalising makes other boxes of the same pixels; ours are few already.
     defects = stack("lsst.ip.isr").Defects(bounds, normalize_on_init=False)
     extra = {"DEFECTTYPE": "SUSPECTPIXEL"} if suspect else {}
     defects.updateMetadata(

@@ -1,0 +1,1 @@
+"""Only looked for: nothing of it is called."""

@@ -1,0 +1,1 @@
+"""Formatters that the middleware's default configuration names."""

@@ -1,0 +1,3 @@
+"""The release that this stands for."""
+
+__version__ = "30.0.4"
