@@ -3,6 +3,7 @@
 Commands are processes of their own, typed as a user types them; what is told is their wall clock, start included.
 """
 
+import math
 import os
 import statistics
 import subprocess
@@ -51,21 +52,27 @@ class Survey:
             "J": str(CORES), "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH", "")))),
         }  # fmt: skip
-        self.processor = 0.0
+        self.small = self.many = math.nan
+        self.processor = self.memory_mb = 0.0
 
     def run(self, *command: str) -> float:
-        """Run a program of this environment; return its seconds, and keep its processor seconds."""
-        before, start = os.times(), time.perf_counter()
-        done = subprocess.run(
-            [str(Path(sys.executable).with_name(command[0])), *command[1:]], capture_output=True, text=True,
-            env=self.environment, cwd=self.folder,
-        )  # fmt: skip
-        seconds, after = time.perf_counter() - start, os.times()
-        self.processor = after.children_user + after.children_system - before.children_user - before.children_system
+        """Run a program of this environment; return its seconds, and keep its processor seconds and its memory.
+
+        The processor seconds are those of its descendants, too; the memory is its own, at most.
+        """
+        said, start = self.folder / "said.txt", time.perf_counter()
+        with open(said, "w") as output:
+            process = subprocess.Popen(
+                [str(Path(sys.executable).with_name(command[0])), *command[1:]], stdout=output, stderr=output,
+                env=self.environment, cwd=self.folder,
+            )  # fmt: skip
+            _, status, usage = os.wait4(process.pid, 0)
+        seconds, process.returncode = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
+        self.processor, self.memory_mb = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
         print(f"execution: {' '.join(command[:2])} {seconds:.2f} s, processor {self.processor:.2f} s, "
               f"load {os.getloadavg()[0]:.1f}", file=sys.stderr)  # fmt: skip
-        if done.returncode:
-            raise SystemExit(f"error: {' '.join(command)} failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        if process.returncode:
+            raise SystemExit(f"error: {' '.join(command)} failed: {said.read_text()[-3000:]}")
         return seconds
 
     def execute(self, night: str) -> float:
@@ -114,10 +121,12 @@ def many_figures(survey: Survey) -> Iterator[dict]:
     from proc_decam_dagster.execution import Ledger
 
     number = NIGHTS[MANY] * len(DETECTORS)
-    seconds = survey.execute(MANY)
+    seconds = survey.many = survey.execute(MANY)
     assert survey.made(MANY) == number
     each = (seconds - survey.small) * CORES / (number - len(DETECTORS)) * 1e3
     yield figure(f"{number} trivial quanta, J={CORES}", round(seconds, 1), "s")
+    yield figure(f"{number} trivial quanta, processor", round(survey.processor, 1), "s")
+    yield figure(f"{number} trivial quanta, memory of the command itself", round(survey.memory_mb), "MB")
     yield figure("a further quantum, per worker", round(each, 1), "ms", 90, each <= 90)
     memory = [a.peak_memory_mb for a in Ledger.of(survey.repository).attempts(f"{MANY}/bias")]
     tenth = len(memory) // 10

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from proc_decam_dagster.assets.asset import told_in_one_line
 from proc_decam_dagster.assets.lineage import PARTITIONS, asset_key
 from proc_decam_dagster.partitions import COADD_SUBSET, NIGHT
 from proc_decam_dagster.resources import ButlerRepository, Survey
@@ -20,9 +21,14 @@ ASTROMETRY_LIMIT_MAS = 100.0
 MINIMUM_TEMPLATE_INPUTS = 2
 
 
-def _check(asset: str, *, blocking: bool = False, template_type: str = "") -> Callable[[Callable], Any]:
+def _check(asset: str, *, template_type: str = "", **options: Any) -> Callable[[Callable], Any]:
     """Return the decorator of a check of one asset, with that asset's partitions."""
-    return dg.asset_check(asset=asset_key(asset, template_type), blocking=blocking, partitions_def=PARTITIONS[asset])
+
+    def decorate(evaluate: Callable) -> dg.AssetChecksDefinition:
+        check = dg.asset_check(asset=asset_key(asset, template_type), partitions_def=PARTITIONS[asset], **options)
+        return check(told_in_one_line()(evaluate))
+
+    return decorate
 
 
 @_check("raws", blocking=True)
@@ -42,8 +48,8 @@ def raws_complete(
 
 
 def _certified(proc_type: str) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=asset_key(proc_type), blocking=True, partitions_def=PARTITIONS[proc_type], name=f"{proc_type}_certified",
+    @_check(
+        proc_type, blocking=True, name=f"{proc_type}_certified",
         description=f"Every detector in the night's raws has a certified {proc_type}.",
     )  # fmt: skip
     def certified(context: dg.AssetCheckExecutionContext, repository: ButlerRepository) -> dg.AssetCheckResult:

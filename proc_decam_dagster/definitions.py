@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from proc_decam_dagster import checks, sensors
-from proc_decam_dagster.assets import calibrations, differences, references, science, survey, templates
+from proc_decam_dagster.assets import calibrations, differences, plan, references, science, survey, templates
 from proc_decam_dagster.resources import ArchiveClient, ButlerRepository, Execution, Survey
 
 
@@ -26,7 +26,7 @@ def build_definitions(**resources: Any) -> dg.Definitions:
     }
     return dg.Definitions(
         assets=[
-            *survey.ASSETS, *references.ASSETS, *calibrations.ASSETS,
+            *survey.ASSETS, *plan.ASSETS, *references.ASSETS, *calibrations.ASSETS,
             *science.ASSETS, *templates.ASSETS, *differences.ASSETS,
         ],
         asset_checks=checks.CHECKS,

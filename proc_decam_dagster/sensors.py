@@ -4,6 +4,7 @@ import json
 
 import dagster as dg
 
+from proc_decam_dagster.assets.asset import told_in_one_line
 from proc_decam_dagster.assets.survey import exposures, raws
 from proc_decam_dagster.partitions import NIGHTS
 from proc_decam_dagster.resources import ArchiveClient, Survey
@@ -15,6 +16,7 @@ UNDER_WAY = [
 
 
 @dg.sensor(asset_selection=[raws], minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+@told_in_one_line()
 def new_downloads(context: dg.SensorEvaluationContext, survey: Survey) -> dg.SensorResult | dg.SkipReason:
     """See verified downloads, register their nights, and request that a night whose files are all there be ingested.
 
@@ -67,6 +69,7 @@ def _files_ingested(instance: dg.DagsterInstance, night: str) -> int | None:
 
 
 @dg.sensor(asset_selection=[exposures], minimum_interval_seconds=600, default_status=dg.DefaultSensorStatus.STOPPED)
+@told_in_one_line()
 def new_exposures(
     context: dg.SensorEvaluationContext, survey: Survey, archive: ArchiveClient
 ) -> dg.SensorResult | dg.SkipReason:

@@ -112,3 +112,11 @@ def test_a_file_that_nobody_verified_does_not_count(survey):
     for row in table:
         (survey.images / file_name(row)).write_bytes(b"half")
     assert isinstance(_tick(survey, dg.DagsterInstance.ephemeral()), dg.SkipReason)
+
+
+def test_a_table_that_cannot_be_read_is_a_failed_tick_of_one_line(survey):
+    survey.exposures_file.write_text("no table")
+    with pytest.raises(dg.Failure) as failure:
+        _tick(survey, dg.DagsterInstance.ephemeral())
+    assert str(survey.exposures_file) in failure.value.description and "\n" not in failure.value.description
+    assert failure.value.__cause__ is None and failure.value.__suppress_context__

@@ -5,14 +5,14 @@ import dagster as dg
 from proc_decam_dagster.assets.asset import survey_asset
 from proc_decam_dagster.assets.lineage import ASSET_OF_PROC_TYPE, PARTITIONS, dependencies
 from proc_decam_dagster.assets.presentation import picture
-from proc_decam_dagster.assets.processing import POOL, Processing, result, run_chain
+from proc_decam_dagster.assets.processing import POOL, Calibrated, Calibration, result, run_chain
 from proc_decam_dagster.resources import ButlerRepository, Execution
 
 GROUP = "calibrations"
 
 
-def _calibration(proc_type: str, description: str) -> dg.AssetsDefinition:
-    """Return the asset of a night's master calibration."""
+def _calibration(proc_type: str, options: type[Calibration], description: str) -> dg.AssetsDefinition:
+    """Return the asset of a night's master calibration, with the options that its launch dialog offers."""
     name = ASSET_OF_PROC_TYPE[proc_type]
 
     @survey_asset(
@@ -21,7 +21,7 @@ def _calibration(proc_type: str, description: str) -> dg.AssetsDefinition:
         tags={"decam/proc_type": proc_type},
     )  # fmt: skip
     def calibration(
-        context: dg.AssetExecutionContext, config: Processing, repository: ButlerRepository, execution: Execution
+        context: dg.AssetExecutionContext, config: options, repository: ButlerRepository, execution: Execution
     ) -> dg.MaterializeResult:
         from proc_decam_dagster.report import calibration_figures, calibration_picture
 
@@ -38,6 +38,8 @@ def _calibration(proc_type: str, description: str) -> dg.AssetsDefinition:
 
 
 ASSETS = [
-    _calibration("bias", "Master bias of each detector, certified into `{night}/calib/bias`."),
-    _calibration("flat", "Master dome flat of each band and detector, certified into `{night}/calib/flat`."),
+    _calibration("bias", Calibration, "Master bias of each detector, certified into `{night}/calib/bias`."),
+    _calibration(
+        "flat", Calibrated, "Master dome flat of each band and detector, certified into `{night}/calib/flat`."
+    ),
 ]

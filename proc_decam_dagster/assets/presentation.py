@@ -65,6 +65,8 @@ def report_metadata(report: "PipelineReport") -> dict[str, Any]:
         "seconds": round(report.seconds, 2),
         "peak_rss_gb": round(report.peak_rss_gb, 3),
     }
+    if report.calibrations:
+        metadata["calibrations"] = f"calibrations from: {report.calibrations_from}"
     if failures:
         rows = [
             (f.task, ", ".join(f"{k}={v}" for k, v in f.data_id.items()), f"{f.exception}: {f.message}", f.action)

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from proc_decam_dagster.assets.presentation import data_version, measured, report_metadata
+from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.resources import Execution
+from proc_decam_dagster.survey.calibration_policy import CalibrationPolicy
 
 if TYPE_CHECKING:
     from proc_decam_dagster.execution import PipelineReport
@@ -24,16 +26,63 @@ class Processing(dg.Config):
         default="", description="Butler expression that narrows the data, such as `detector IN (1..4)`; all if empty"
     )
     steps: str = Field(default="", description="Steps to run, such as `1,2a`; all if empty")
-    tolerated_failures: float = Field(
-        default=0.0, ge=0, le=1, description="Fraction of quanta, 0 to 1, that may fail before the asset fails"
+    # Choices rather than numbers, here and below: a launch dialog refuses what is none of them, but knows no bounds.
+    tolerated_failures: Literal["none", "1%", "2%", "5%", "10%", "20%", "50%", "all"] = Field(
+        default="none", description="How many of the quanta may fail before the asset fails"
     )
     retry_failed: bool = Field(default=False, description="Whether to run again what failed for good before")
+
+
+class Calibration(Processing):
+    """How a night's master calibrations are made."""
+
+    partial: bool = Field(
+        default=False, description="Certify the masters that succeeded even if others of the night did not"
+    )
+
+
+class Calibrated(Calibration):
+    """How a chain is processed that takes the night's master calibrations."""
+
+    partial: bool = Field(
+        default=False, description="Process the raws whose masters are there, and certify what succeeded"
+    )
+    calibrations: Literal["own", "nearest"] = Field(
+        default="own",
+        description="Masters that the night lacks: `own` stops and names the nearest nights that have them, `nearest` "
+        "takes theirs",
+    )
+    calibrations_within: Literal["1 day", "2 days", "3 days", "7 days", "14 days", "30 days"] = Field(
+        default="7 days", description="How far away the nearest night may be"
+    )
+    calibrations_from: str = Field(
+        default="",
+        description="Night whose masters are taken for those that are missing, such as `20190402`, or "
+        "`bias=20190402,flat=20190405`; none if empty",
+    )
+
+    @field_validator("calibrations_from")
+    @classmethod
+    def _is_nights(cls, text: str) -> str:
+        _nights(text)
+        return text
+
+    def policy(self) -> CalibrationPolicy:
+        """Return where missing masters come from."""
+        return _nights(self.calibrations_from, self.calibrations, int(self.calibrations_within.split()[0]))
+
+
+def _nights(text: str, *policy: Any) -> CalibrationPolicy:
+    """Return a policy; a `ValueError` says what is wrong with the nights, as configuration errors are told."""
+    try:
+        return CalibrationPolicy.of(text.replace(",", " ").split(), *policy)
+    except SurveyError as error:
+        raise ValueError(str(error)) from None
 
 
 class Differencing(Processing):
     """How difference images are made."""
 
-    # A Literal: the launchpad offers the values and refuses others.
     science: Literal["clean", "injected", "both"] = Field(
         default="clean", description="Science images: `clean`, `injected` with fakes, or `both`, one after the other"
     )
@@ -64,8 +113,13 @@ def run_chain(
     """
     from proc_decam_dagster.execution import run_pipeline
 
+    names = list(parts.values())
+    if isinstance(config, Calibration):
+        parts["partial"] = config.partial
+    if isinstance(config, Calibrated):
+        parts["calibrations"] = config.policy()
     pool = execution.pool()
-    context.log.info(f"{proc_type} {' '.join(parts.values())}: building the first graph, for {pool.jobs} workers")
+    context.log.info(f"{proc_type} {' '.join(map(str, names))}: building the first graph, for {pool.jobs} workers")
     report = run_pipeline(
         repo, proc_type, **parts, steps=config.steps or None, where=config.where,
         retry_failed=config.retry_failed, pool=pool, progress=step_log(context),
@@ -79,13 +133,21 @@ def judge(report: "PipelineReport", config: Processing) -> None:
     counts = [c for step in report.steps for c in step.tasks.values()]
     bad = sum(c.failed + c.blocked for c in counts)
     total = bad + sum(c.succeeded + c.skipped for c in counts)
-    if bad > config.tolerated_failures * total:
+    if bad > tolerated_fraction(config) * total:
         first = f"; first: {report.failures[0]}" if report.failures else ""
         raise dg.Failure(f"{bad} of {total} quanta failed or were blocked{first}", metadata=report_metadata(report))
     if report.stopped:
         raise dg.Failure(report.stopped, metadata=report_metadata(report))
-    if report.certified is not None and not report.certified.ok:
-        raise dg.Failure(f"calibrations were not certified: {report.certified}", metadata=report_metadata(report))
+    if report.certified is not None and not report.certified.ok and not getattr(config, "partial", False):
+        raise dg.Failure(
+            f"calibrations were not certified: {report.certified.why_not}", metadata=report_metadata(report)
+        )
+
+
+def tolerated_fraction(config: Processing) -> float:
+    """Return the fraction of quanta that may fail."""
+    text = {"none": "0", "all": "100"}.get(config.tolerated_failures, config.tolerated_failures)
+    return float(text.rstrip("%")) / 100
 
 
 def result(

@@ -5,7 +5,7 @@ import dagster as dg
 from proc_decam_dagster.assets.asset import survey_asset
 from proc_decam_dagster.assets.lineage import PARTITIONS, dependencies
 from proc_decam_dagster.assets.presentation import picture
-from proc_decam_dagster.assets.processing import POOL, Processing, result, run_chain
+from proc_decam_dagster.assets.processing import POOL, Calibrated, result, run_chain
 from proc_decam_dagster.resources import ButlerRepository, Execution
 
 
@@ -14,7 +14,7 @@ from proc_decam_dagster.resources import ButlerRepository, Execution
     deps=dependencies("drp"), pool=POOL, tags={"decam/proc_type": "drp"},
 )  # fmt: skip
 def calexps(
-    context: dg.AssetExecutionContext, config: Processing, repository: ButlerRepository, execution: Execution
+    context: dg.AssetExecutionContext, config: Calibrated, repository: ButlerRepository, execution: Execution
 ) -> dg.MaterializeResult:
     """Calibrated exposures of a night (`{night}/drp`), their source tables, and their warps."""
     from proc_decam_dagster.report import visit_figures, visit_picture

@@ -1,5 +1,6 @@
 """What all commands share: errors as one line, options with several values, logging, refusals with their reason."""
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -169,6 +170,29 @@ science_option = click.option(
     "--science", type=click.Choice(["clean", "injected", "both"]), default="clean", show_default=True,
     help="Which science images are differenced: as observed, with fakes, or first one, then the other.",
 )  # fmt: skip
+
+
+def attempt_options(function: Callable) -> Callable:
+    """Add the options on how a quantum is tried; the function gets what `run_step` takes, as ``attempts``."""
+
+    @functools.wraps(function)
+    def with_attempts(*args: Any, retry_failed: bool, time_limit: float | None, memory: float | None, **kwargs: Any):
+        memory_mb = None if memory is None else memory * 1024
+        attempts = {"retry_failed": retry_failed, "time_limit": time_limit, "memory_mb": memory_mb}
+        return function(*args, attempts=attempts, **kwargs)
+
+    return stack(
+        click.option("--retry-failed", is_flag=True, help="Run again what failed for good, with all its tries anew."),
+        click.option(
+            "--time-limit", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+            help="A quantum that takes longer is killed, and has failed.",
+        ),
+        click.option(
+            "--memory", type=click.FloatRange(0, min_open=True), metavar="GB",
+            help="What a quantum may take at first, and twice as much after it ran out of it.  "
+            "[default: an equal share of the machine's]",
+        ),
+    )(with_attempts)  # fmt: skip
 
 
 def workers_option(what: str, default: int = 4) -> Callable:

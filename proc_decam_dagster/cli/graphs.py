@@ -7,6 +7,7 @@ import click
 
 from proc_decam_dagster.cli import show
 from proc_decam_dagster.cli.common import (
+    attempt_options,
     command,
     cores,
     pipeline_dir_option,
@@ -33,9 +34,11 @@ from proc_decam_dagster.errors import SurveyError
 @click.option("--no-trigger-retry", is_flag=True, help="Do not repeat failures that may pass (memory, input/output).")
 @pipeline_dir_option
 @science_option
+@attempt_options
 def execute(
-    repo, parent, pipeline, where, no_skip_existing, no_skip_failures, no_loop, no_trigger_retry, pipeline_dir, science
-) -> None:
+    repo, parent, pipeline, where, no_skip_existing, no_skip_failures, no_loop, no_trigger_retry, pipeline_dir,
+    science, attempts,
+) -> None:  # fmt: skip
     """Run one step, or all steps, of a chain until it is complete.
 
     PARENT is the chain, for instance 20190401/bias. `pipelines/NAME.yaml` means the packaged pipeline wherever the
@@ -79,7 +82,7 @@ def execute(
                         skip_failures=not no_skip_failures,
                         trigger_retry=not no_trigger_retry,
                         loop=not no_loop,
-                        progress=progress.quanta,
+                        progress=progress.quanta, **attempts,
                     )  # fmt: skip
                 )
     show.steps(reports)

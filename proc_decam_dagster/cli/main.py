@@ -30,10 +30,11 @@ COMMANDS = {
     "associate": ("collections", "Tag datasets into a collection."),
     "decertify": ("collections", "Take back the certifications of a calibration."),
     "calibrations": ("calibrations", "Show, set, unset whose calibrations a night is processed with."),
-    # What is left out
+    # What is left out, what is thrown away
     "exclude": ("exclusions", "Leave out exposures, CCDs or amplifiers, with a reason."),
     "include": ("exclusions", "Take back an entry of the list of exclusions."),
     "exclusions": ("exclusions", "Show the list of exclusions, or its history."),
+    "clean": ("clean", "Move what no chain finds any more to the trash, bring it back, or free its space."),
     # Processing
     "plan": ("plan", "Show what processing would take: GB, core-hours, what lacks, what is skipped."),
     "night": ("processing", "Process nights: ingest, tag, chain, run, certify."),
@@ -42,6 +43,9 @@ COMMANDS = {
     "execute": ("graphs", "Run one step, or a whole pipeline, until it is complete."),
     "qgraph": ("graphs", "Build the quantum graph of a step."),
     "retries": ("graphs", "Let the transient failures of a RUN be tried again."),
+    # How it stands
+    "status": ("status", "Nights and templates at a glance."),
+    "failures": ("failures", "What failed, cause by cause, and the next command for each."),
 }
 """Command → module of this package, and its line in the help: listing the commands imports none of them."""
 

@@ -9,6 +9,7 @@ from proc_decam_dagster.cli import show
 from proc_decam_dagster.cli.collections import parts
 from proc_decam_dagster.cli.common import (
     Many,
+    attempt_options,
     command,
     cores,
     image_dir_option,
@@ -66,9 +67,10 @@ def _is_step(word: str) -> bool:
 @pipeline_dir_option
 @science_option
 @calibration_options
+@attempt_options
 def pipeline(
     repo, proc_type, subset, coadd_subset, template_type, steps, where, workers, pipeline_dir, science, calib_from,
-    calib_policy, calib_within, partial,
+    calib_policy, calib_within, partial, attempts,
 ) -> None:  # fmt: skip
     """Run the steps of one proc type, and certify what it makes.
 
@@ -98,7 +100,7 @@ def pipeline(
                     pipeline_dir=pipeline_dir,
                     calibrations=policy,
                     partial=partial,
-                    progress=progress.quanta,
+                    progress=progress.quanta, **attempts,
                 )  # fmt: skip
             )
     for report in reports:
@@ -133,9 +135,10 @@ def pipeline(
 @pipeline_dir_option
 @science_option
 @calibration_options
+@attempt_options
 def night(
     repo, exposures, nights, proc_types, coadd_subset, template_type, where, workers, image_dir, pipeline_dir, science,
-    calib_from, calib_policy, calib_within, partial,
+    calib_from, calib_policy, calib_within, partial, attempts,
 ) -> None:  # fmt: skip
     """Process nights: ingest, tag, chain, define visits, run the steps, certify calibrations.
 
@@ -175,7 +178,7 @@ def night(
             reports += run_nights(
                 repository, chosen, names, executions=workers, jobs=jobs, finished=_tell, exposures=table,
                 image_dir=images, coadd_subset=coadd_subset, template_type=template_type, where=where, science=kind,
-                pipeline_dir=pipeline_dir, calibrations=policy, partial=partial, progress=progress.quanta,
+                pipeline_dir=pipeline_dir, calibrations=policy, partial=partial, progress=progress.quanta, **attempts,
             )  # fmt: skip
     show.nights(reports)
     bad = [r for r in reports if not r.ok]
@@ -199,10 +202,13 @@ def night(
 @click.option("--collections", cls=Many, split=True, metavar="CHAIN …", help="Only these of the drp chains.")
 @click.option("--steps", cls=Many, split=True, accepts=_is_step, metavar="STEP …", help="Only these.  [default: all]")
 @slurm_options
+@click.option("--max-warps", type=click.IntRange(1), help="The most warps of a patch; which are left out is recorded.")
 @workers_option("Executions at once; a coadd is one.")
 @pipeline_dir_option
+@attempt_options
 def coadd(
-    repo, subset, coadd_subset, template_type, warp_coadd_name, where, collections, steps, workers, pipeline_dir
+    repo, subset, coadd_subset, template_type, warp_coadd_name, where, collections, steps, max_warps, workers,
+    pipeline_dir, attempts,
 ) -> None:
     """Make a template from the warps of all matching nights.
 
@@ -226,7 +232,8 @@ def coadd(
     with show.Progress() as progress:
         report = run_coadd(
             repository, "|".join(nights), coadd_subset, template_type, warp_coadd_name=warp_coadd_name, where=where,
-            steps=list(steps) or None, jobs=jobs, pipeline_dir=pipeline_dir, progress=progress.quanta,
+            max_warps=max_warps, steps=list(steps) or None, jobs=jobs, pipeline_dir=pipeline_dir,
+            progress=progress.quanta, **attempts,
         )  # fmt: skip
     show.pipeline(report)
     if not report.ok:

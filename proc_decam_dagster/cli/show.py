@@ -104,6 +104,8 @@ def steps(reports: Sequence[Any]) -> None:
             )
     for entry in dict.fromkeys(e for report in reports for e in report.exclusions):
         click.echo(f"left out by the list of exclusions: entry {entry}")
+    for lacking in dict.fromkeys(text for report in reports for text in report.left_out_text):
+        click.echo(lacking)
     failures([f for report in reports for f in report.failures])
 
 

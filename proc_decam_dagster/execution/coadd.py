@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from lsst.daf.butler import CollectionType
 
 from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.execution.coadd_memory import limit_warps
 from proc_decam_dagster.execution.pipeline import run_pipeline
 from proc_decam_dagster.execution.report import PipelineReport
 from proc_decam_dagster.repository import associate_coadd_inputs
@@ -61,6 +62,7 @@ def run_coadd(
     *,
     warp_coadd_name: str = COADD_NAME,
     where: str = "",
+    max_warps: int | None = None,
     **options: Any,
 ) -> PipelineReport:
     """Gather the warps of all matching nights and make the templates.
@@ -77,11 +79,14 @@ def run_coadd(
         Coadd name that the warps' dataset type starts with.
     where : `str`, optional
         Butler query, for the warps as for the steps.
+    max_warps : `int`, optional
+        The most warps of a patch and band that a coadd takes, see `limit_warps`.
     **options
         Passed on to `run_pipeline`.
     """
     nights = coadd_subset_nights(repository, subset_pattern)
     associate_coadd_inputs(repository, nights, coadd_subset, template_type, warp_coadd_name, where or None)
+    limit_warps(repository, coadd_subset, template_type, max_warps)
     if warp_coadd_name != COADD_NAME:
         options["config"] = {"parameters:coaddName": warp_coadd_name} | (options.get("config") or {})
     return run_pipeline(

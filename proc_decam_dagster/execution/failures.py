@@ -35,7 +35,7 @@ def is_transient(exception_types: Iterable[str], message: str = "") -> bool:
 
 
 def wants_memory(exception_types: Iterable[str], message: str = "") -> bool:
-    """Whether a failed quantum should be repeated with the machine to itself.
+    """Whether a failed quantum should be repeated with more memory.
 
     A killed worker counts: the kernel kills with SIGKILL the process that has taken too much memory.
     """
@@ -45,16 +45,29 @@ def wants_memory(exception_types: Iterable[str], message: str = "") -> bool:
 
 def action(
     exception: str, transient: bool, *, root: str = "REPO", chain: str = "CHAIN", step: str = "", pipeline: str = "",
-    data_id: dict | None = None,
+    data_id: dict | None = None, tries_left: bool = False,
 ) -> str:  # fmt: skip
-    """Return the next command to type, and what to change before it."""
+    """Return the next command to type, and what to change before it.
+
+    Parameters
+    ----------
+    exception, transient
+        What failed.
+    root, chain, step, pipeline, data_id
+        For the command.
+    tries_left : `bool`, optional
+        Whether the step tries it again without being asked for.
+    """
     where = " and ".join(f"{k}={v!r}" for k, v in (data_id or {}).items())
-    again = f"proc-decam execute {root} {chain} --pipeline {pipeline}#{step} --no-skip-failures"
+    again = f"proc-decam execute {root} {chain} --pipeline {pipeline}" + (f"#{step}" if step else "")
     again += f' --where "{where}"' if where else ""
+    if tries_left:
+        return again
+    again += " --retry-failed"
     if exception == TIME_LIMIT:
-        return f"raise the time limit, then: {again}"
+        return f"with more time: {again} --time-limit SECONDS"
     if exception in ("MemoryError", LOST):
-        return f"with fewer workers (J=1) or more memory: J=1 {again}"
+        return f"with fewer workers or more memory: J=1 {again}"
     if exception == MISSING_INPUT:
         return "make the missing dataset (see the message), then run the step again"
     return f"{'free the resource' if transient else 'mend the cause'}, then: {again}"

@@ -184,11 +184,6 @@ class Ledger:
         query = sa.select(self._attempt.c.run).where(self._attempt.c.chain == chain).distinct()
         return {row["run"] for row in self._read(query)}
 
-    def known(self, chain: str) -> set[QuantumName]:
-        """Return the quanta of a chain of which the ledger has any attempt."""
-        query = sa.select(self._attempt.c.task, self._attempt.c.data_id).where(self._attempt.c.chain == chain)
-        return {(row["task"], row["data_id"]) for row in self._read(query.distinct())}
-
     def journal(self, *, chain: str, run: str, step: str, backend: str) -> Journal:
         """Open the journal of a graph's run."""
         return Journal(self.folder, chain=chain, run=run, step=step, backend=backend)

@@ -122,6 +122,7 @@ class GraphRun:
         patience = PATIENCE_SECONDS
         try:
             with MACHINE.workers(self.pool.jobs):
+                self.pool.start()
                 patiently(self.outputs.prepare)
                 self._schedule()
         except BaseException:

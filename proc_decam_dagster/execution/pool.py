@@ -65,7 +65,7 @@ class _Worker:
 class WorkerPool:
     """Warm workers for any number of graphs, one after the other; a context manager.
 
-    Nothing is started before the first task. A worker that is killed or crashes costs one attempt of one quantum.
+    Nothing is started before the first task, or `start`. A worker that is killed or crashes costs one attempt of one quantum.
 
     Parameters
     ----------
@@ -119,6 +119,11 @@ class WorkerPool:
         """Have modules imported before the first fork; once workers have run it is too late, and of no use."""
         if self._server is None:
             self._preload += tuple(sorted(set(modules) - set(self._preload)))
+
+    def start(self) -> None:
+        """Let the imports of the workers begin, while the caller has other things to do before the first task."""
+        if self._server is None or self._server.poll() is not None:
+            self._start_server()
 
     def submit(self, work: "Work", time_limit: float | None = None) -> None:
         """Start a task on an idle worker, or on a new one.
@@ -230,8 +235,7 @@ class WorkerPool:
     def _fork(self) -> _Worker:
         """Return a new worker."""
         for attempt in range(2):
-            if self._server is None or self._server.poll() is not None:
-                self._start_server()
+            self.start()
             ours, theirs = socket.socketpair()
             try:
                 with theirs:

@@ -2,7 +2,7 @@
 
 import builtins
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from lsst.daf.butler import CollectionType, DatasetRef, MissingDatasetTypeError
 from proc_decam_dagster.execution.attempts import FAILED, SUCCEEDED, Attempt, data_id_key
 from proc_decam_dagster.execution.failures import is_transient
 from proc_decam_dagster.execution.ledger import Ledger
+from proc_decam_dagster.execution.standing import standing_of
 from proc_decam_dagster.repository.chains import runs_of
 from proc_decam_dagster.survey.collections import STAMP
 
@@ -24,10 +25,7 @@ _FAILED_LOG = re.compile(r"failed\. Exception (\w+): (.*)", re.DOTALL)
 """How the middleware's log ends where it holds nothing else on the exception, as those before v30 do."""
 
 
-def rebuild(
-    repository: "Repository", chain: str, *, resources: bool = False, again: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Attempt]:  # fmt: skip
+def rebuild(repository: "Repository", chain: str, *, resources: bool = False) -> list[Attempt]:
     """Enter the attempts of RUNs of which the ledger knows nothing: succeeded where there is metadata, else failed.
 
     A quantum that vanished without a log cannot be told from one that was never begun: the next graph has it.
@@ -40,10 +38,6 @@ def rebuild(
         Whose RUNs.
     resources : `bool`, optional
         Also read time and memory of what succeeded, a file a quantum; they are 0 otherwise.
-    again : `bool`, optional
-        Also read RUNs of which the ledger has something: what it has is not changed.
-    progress : `~collections.abc.Callable`, optional
-        Called with the number of quanta read, and of all.
 
     Returns
     -------
@@ -51,24 +45,26 @@ def rebuild(
         What was found.
     """
     butler, ledger = repository.butler(), Ledger.of(repository)
-    known = set() if again else ledger.runs(chain)
-    names = ledger.known(chain) if again else set()
+    known = ledger.runs(chain)
     found: list[Attempt] = []
-    for run in runs_with_logs(butler, chain):
-        if run not in known:
-            found += [a for a in _attempts_of(butler, chain, run, resources, progress) if a[:2] not in names]
-    attempts = [a[2] for a in found]
-    ledger.record(attempts)
-    return attempts
+    for run in reversed(runs_with_logs(butler, chain, besides=known)):
+        attempts = list(_attempts_of(butler, chain, run, resources))
+        ledger.record(attempts)
+        # Their drivers may have left out what failed before; the newest word on each quantum counts all the same.
+        state = {(a.task, a.data_id): a.outcome for a in attempts}
+        ended = max((a.started + a.seconds for a in attempts), default=_stamp(run))
+        ledger.record_step(chain, attempts[0].step, run, ended, 0.0, standing_of(state, [run]))
+        found += attempts
+    return found
 
 
-def runs_with_logs(butler: "Butler", chain: str) -> list[str]:
-    """Return the RUNs that tasks have written for a chain: named after it, or among its children."""
+def runs_with_logs(butler: "Butler", chain: str, besides: Collection[str] = ()) -> list[str]:
+    """Return the RUNs that tasks have written for a chain, the newest first: named after it, or among its children."""
     runs = runs_of(butler, chain)
     if chain in butler.collections.query(chain):
         children = butler.collections.query_info(butler.collections.get_info(chain).children, flatten_chains=False)
         runs += [info.name for info in children if info.type is CollectionType.RUN and info.name not in runs]
-    return [run for run in runs if _tasks_with(butler, run, "_log")]
+    return [run for run in runs if run not in besides and _tasks_with(butler, run, "_log")]
 
 
 def _tasks_with(butler: "Butler", run: str, suffix: str) -> list[str]:
@@ -76,9 +72,7 @@ def _tasks_with(butler: "Butler", run: str, suffix: str) -> list[str]:
     return sorted(name.removesuffix(suffix) for name in types if name.endswith(suffix))
 
 
-def _attempts_of(
-    butler: "Butler", chain: str, run: str, resources: bool, progress: Callable[[int, int], None] | None
-) -> Iterator[tuple[str, str, Attempt]]:  # fmt: skip
+def _attempts_of(butler: "Butler", chain: str, run: str, resources: bool) -> Iterator[Attempt]:
     parts = run.removeprefix(chain + "/").split("/")
     common = {"chain": chain, "run": run, "step": parts[-2] if len(parts) == 3 else "", "backend": BACKEND}
     logs, metadata = (
@@ -90,16 +84,14 @@ def _attempts_of(
         for suffix, tasks in ((s, _tasks_with(butler, run, s)) for s in ("_log", "_metadata"))
     )
     names = sorted(logs.keys() | metadata.keys())
-    for i, name in enumerate(names):
+    for name in names:
         if name in metadata:
             read = butler.get(metadata[name]) if resources else None
             tried = [{"outcome": SUCCEEDED} | _resources(read, run)]
         else:
             tried = _failures(butler.get(logs[name]), run)
         for n, values in enumerate(tried):
-            yield *name, Attempt(*name, **(values | common | {"key": f"{run}#{'#'.join(name)}#{n}"}))
-        if progress is not None:
-            progress(i + 1, len(names))
+            yield Attempt(*name, **(values | common | {"key": f"{run}#{'#'.join(name)}#{n}"}))
 
 
 def _refs(butler: "Butler", dataset_type: str, run: str) -> list[DatasetRef]:

@@ -177,6 +177,14 @@ class StepReport:
         return not (self.failed or self.blocked or self.failures)
 
     @property
+    def left_out_text(self) -> list[str]:
+        """What was left out for want of an optional dataset type, one line for each."""
+        by_type: dict[str, list[str]] = {}
+        for task, dataset_type in self.left_out.items():
+            by_type.setdefault(dataset_type, []).append(task)
+        return [f"left out: {', '.join(tasks)}: there is no {name}" for name, tasks in by_type.items()]
+
+    @property
     def nothing_to_do(self) -> bool:
         """Whether no quantum was executed."""
         return self.quanta == 0
@@ -186,6 +194,8 @@ class StepReport:
         return asdict(self) | {"ok": self.ok}
 
     def __str__(self) -> str:
+        if self.nothing_to_do and self.left_out and not self.tasks:
+            return f"{self.chain} {self.step}: {'; '.join(self.left_out_text)}"
         if self.nothing_to_do and self.ok:
             return f"{self.chain} {self.step}: nothing to do ({self.skipped} quanta done before)"
         parts = [f"{n} {w}" for w in ("succeeded", "failed", "blocked", "skipped") if (n := self._sum(w))]

@@ -1,12 +1,12 @@
 """How a step stands when it has ended, in few words: what `proc-decam status` is made from."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from proc_decam_dagster.execution.attempts import QuantumName
-    from proc_decam_dagster.execution.report import StepReport
 
 UNITS = ("detector", "patch", "tract", "visit")
 """What is counted: the first of these dimensions that a quantum has."""
@@ -21,15 +21,15 @@ def unit_of(data_id: Mapping[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def standing_of(state: "Mapping[QuantumName, str]", report: "StepReport") -> dict[str, Any]:
+def standing_of(state: "Mapping[QuantumName, str]", runs: list[str]) -> dict[str, Any]:
     """Return a step's standing as JSON-friendly values.
 
     Parameters
     ----------
     state : `~collections.abc.Mapping` [`QuantumName`, `str`]
         ``succeeded``, ``skipped``, ``failed`` or ``blocked``, by quantum.
-    report : `StepReport`
-        The step's report.
+    runs : `list` [`str`]
+        RUNs that the step has written.
 
     Returns
     -------
@@ -45,5 +45,6 @@ def standing_of(state: "Mapping[QuantumName, str]", report: "StepReport") -> dic
     split: dict[bool, dict[str, list[str]]] = {True: {}, False: {}}
     for (dimension, name), good in sorted(units.items()):
         split[good].setdefault(dimension, []).append(name)
-    counts = {word: getattr(report, word) for word in ("succeeded", "skipped", "failed", "blocked")}
-    return {"runs": report.runs, "counts": counts, "good": split[True], "bad": split[False]}
+    tally = Counter(state.values())
+    counts = {word: tally[word] for word in ("succeeded", "skipped", "failed", "blocked")}
+    return {"runs": runs, "counts": counts, "good": split[True], "bad": split[False]}

@@ -13,6 +13,7 @@ from proc_decam_dagster.execution import failures
 from proc_decam_dagster.execution.attempts import FailedQuantum, QuantumName
 from proc_decam_dagster.execution.backends import GRAPHS, Local, back_end
 from proc_decam_dagster.execution.bps import resume
+from proc_decam_dagster.execution.coadd_memory import coadd_requests
 from proc_decam_dagster.execution.graph import StepGraph, build_graph, load_pipeline
 from proc_decam_dagster.execution.interrupts import deferred, terminate_as_interrupt
 from proc_decam_dagster.execution.ledger import Ledger
@@ -253,11 +254,13 @@ class _StepRun:
         """Run a graph; return whether anything was blocked."""
         self.report.runs.append(run)
         self.report.run = run
+        limit = self.backend.memory_limit_mb
         try:
             outcome = self.backend.run(
                 self.repository, graph, chain=self.chain, step=self.step, run=run, ledger=self.ledger,
                 retries=self.retries, time_limit=self.time_limit, memory_mb=self.memory_mb, progress=self.progress,
-                requests=memory_requests(self.before, self.backend.memory_limit_mb),
+                requests=coadd_requests(graph.graph, self.repository.engine.coadd_memory_mb, limit)
+                | memory_requests(self.before, limit),
                 earlier={name: failed.attempts - failed.losses for name, failed in self.before.items()},
             )  # fmt: skip
         finally:  # whatever ended it, what succeeded is there for the next graph
@@ -285,9 +288,8 @@ class _StepRun:
         self.report.quanta += len(outcome.tried)
 
     def _earlier_failure(self, name: QuantumName) -> QuantumFailure:
-        if (f := self.before.get(name)) is not None:
-            return self._failure(name, f.exception, f.message, f.transient, f.attempts, earlier=True)
-        return self._failure(name, "Unknown", "failed in an earlier run, see its log", False, 1, earlier=True)
+        f = self.before[name]
+        return self._failure(name, f.exception, f.message, f.transient, f.attempts, earlier=True)
 
     def _failure(
         self, name: QuantumName, exception: str, message: str, transient: bool, attempts: int, earlier: bool = False
@@ -311,6 +313,6 @@ class _StepRun:
             f for name, f in sorted(self.failures.items(), key=lambda item: (order.get(item[0][0], 0), item[0]))
             if self.state.get(name) == "failed"
         ]  # fmt: skip
-        standing = standing_of(self.state, self.report)
+        standing = standing_of(self.state, self.report.runs)
         self.ledger.record_step(self.chain, self.step, self.report.run, time.time(), seconds, standing)
         return self.report

@@ -37,6 +37,7 @@ class EmbeddedEngine:
     name = "embedded"
     instrument_class = "proc_decam_dagster.instrument.DarkEnergyCamera"
     pipeline_folder = "embedded"
+    coadd_memory_mb = ()
 
     def require(self) -> None:
         """Do nothing: what this engine needs was imported with it."""

@@ -9,11 +9,12 @@ from scipy.ndimage import distance_transform_edt, median_filter
 
 from proc_decam_dagster.pixels import mask as planes
 from proc_decam_dagster.pixels.detection import Detections, detect, footprint_mask
+from proc_decam_dagster.pixels.diffuse import diffuse_mask
 from proc_decam_dagster.pixels.failure import MeasurementFailure
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.jit import jit
 
-NOT_SKY = planes.BAD | planes.SAT | planes.CR | planes.EDGE | planes.NODATA
+NOT_SKY = planes.UNUSABLE
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def subtract(exposure: MaskedImage, box: int = 128, fwhm: float = 4.0) -> Sky:
     """Subtract the sky from an image, in place.
 
     The first pass sees every source; the second masks them, each with an ellipse that grows with its brightness, so
-    that the wings of bright stars are not taken for sky.
+    that the wings of bright stars are not taken for sky, and galaxies larger than the mesh.
 
     Parameters
     ----------
@@ -150,6 +151,12 @@ def subtract(exposure: MaskedImage, box: int = 128, fwhm: float = 4.0) -> Sky:
     )  # fmt: skip
     residual = np.where(excluded & ((exposure.mask & planes.SAT) == 0), np.float32(0), data - first.back())
     found = detect(residual, np.full(data.shape, first.globalrms, np.float32), None, fwhm, snr=4.0, deblend=False)
-    sky, noise = estimate(data, excluded | footprint_mask(data.shape, found, fwhm), box)
+    excluded |= footprint_mask(data.shape, found, fwhm)
+    shape = [max(1, round(n / box)) for n in data.shape]
+    mesh = first.back()[tuple(np.ix_(*((np.arange(k) * n + n // 2) // k for k, n in zip(shape, data.shape))))]
+    diffuse = diffuse_mask(data, excluded, mesh, first.globalrms)
+    if diffuse is not None:
+        excluded |= diffuse
+    sky, noise = estimate(data, excluded, box)
     exposure.image = data - sky
     return Sky(float(np.median(sky[::8, ::8])), noise, sky, found)

@@ -1,6 +1,6 @@
 """Compiled kernels of the coadd: the statistics of a stack of warped rows.
 
-All take the stack, (n, ny_stack, nx), as ``images``, ``variances`` and ``masks``, and work on its rows from ``first`` on;
+All take the stack, (n, ny_stack, nx), as ``images``, ``variances`` and ``masks``, and use its rows from ``first`` on;
 ``usable``, (n, ny, nx), uint8, and all outputs, (ny, nx), hold these rows only. Loops run along short pieces of rows,
 which stay in the processor's cache and become vector instructions.
 """

@@ -10,6 +10,7 @@ from proc_decam_dagster.pixels.defects import interpolate
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.jit import jit
 from proc_decam_dagster.pixels.mask import BAD, CR, NODATA, SAT
+from proc_decam_dagster.pixels.small_medians import median, median3
 from proc_decam_dagster.pixels.star_sharpness import measure_sharpness
 
 THRESHOLD = 5.3
@@ -67,51 +68,6 @@ def _laplacian(image, y, x):  # pragma: no cover - compiled
 
 
 @jit
-def _median(values, n):  # pragma: no cover - compiled
-    """Median of the first ``n`` values, which are sorted in place."""
-    for k in range(1, n):
-        value = values[k]
-        i = k - 1
-        while i >= 0 and values[i] > value:
-            values[i + 1] = values[i]
-            i -= 1
-        values[i + 1] = value
-    return values[n // 2] if n % 2 else np.float32(0.5) * (values[n // 2 - 1] + values[n // 2])
-
-
-@jit
-def _middle_of_nine(p0, p1, p2, p3, p4, p5, p6, p7, p8):  # pragma: no cover - compiled
-    """Median of nine by exchanging (Devillard 1998, after Paeth)."""
-    p1, p2 = min(p1, p2), max(p1, p2)
-    p4, p5 = min(p4, p5), max(p4, p5)
-    p7, p8 = min(p7, p8), max(p7, p8)
-    p0, p1 = min(p0, p1), max(p0, p1)
-    p3, p4 = min(p3, p4), max(p3, p4)
-    p6, p7 = min(p6, p7), max(p6, p7)
-    p1, p2 = min(p1, p2), max(p1, p2)
-    p4, p5 = min(p4, p5), max(p4, p5)
-    p7, p8 = min(p7, p8), max(p7, p8)
-    p3 = max(p0, p3)
-    p5 = min(p5, p8)
-    p4, p7 = min(p4, p7), max(p4, p7)
-    p6 = max(p3, p6)
-    p4 = max(p1, p4)
-    p2 = min(p2, p5)
-    p4 = min(p4, p7)
-    p4, p2 = min(p4, p2), max(p4, p2)
-    p4 = max(p6, p4)
-    return min(p4, p2)
-
-
-@jit
-def _median3(image, y, x):  # pragma: no cover - compiled
-    below, row, above = image[y - 1], image[y], image[y + 1]
-    return _middle_of_nine(
-        below[x - 1], below[x], below[x + 1], row[x - 1], row[x], row[x + 1], above[x - 1], above[x], above[x + 1]
-    )
-
-
-@jit
 def _significance(image, variance, y, x, buffer):  # pragma: no cover - compiled
     """Laplacian significance with its local median taken off, so that smooth structure does not count."""
     n = 0
@@ -119,14 +75,14 @@ def _significance(image, variance, y, x, buffer):  # pragma: no cover - compiled
         for u in range(x - 2, x + 3):
             buffer[n] = variance[v, u]  # the median noise: that of the pixel without the charge of the hit
             n += 1
-    noise = np.sqrt(_median(buffer, n))
+    noise = np.sqrt(median(buffer, n))
     n = 0
     for v in range(y - 2, y + 3):
         for u in range(x - 2, x + 3):
             buffer[n] = _laplacian(image, v, u)
             n += 1
     centre = buffer[12]
-    return (centre - _median(buffer, n)) / (np.float32(2) * noise), noise
+    return (centre - median(buffer, n)) / (np.float32(2) * noise), noise
 
 
 @jit
@@ -138,10 +94,10 @@ def _fine_structure(image, y, x, buffer):  # pragma: no cover - compiled
     n = 0
     for v in range(y - 3, y + 4):
         for u in range(x - 3, x + 4):
-            buffer[n] = _median3(image, v, u)
+            buffer[n] = median3(image, v, u)
             n += 1
     centre = buffer[24]
-    _median(buffer, n)
+    median(buffer, n)
     return centre - buffer[n // 4]
 
 
@@ -196,7 +152,7 @@ def _clean(image, variance, hit, usable, ys, xs, start, stop):  # pragma: no cov
                             buffer[n] = plane[v, u]
                             n += 1
                 if n >= 6:
-                    plane[ys[k], xs[k]] = _median(buffer, n)
+                    plane[ys[k], xs[k]] = median(buffer, n)
                     break
 
 
@@ -208,7 +164,7 @@ def _steep(image, usable, noise, steepness, y, x, buffer):  # pragma: no cover -
         for u in range(x - 3, x + 4):
             buffer[n] = image[v, u]
             n += 1
-    _median(buffer, n)
+    median(buffer, n)
     base = buffer[n // 10]
     least = image[y, x] - base - 5 * steepness * noise
     for step in range(4):
@@ -228,7 +184,7 @@ def _excess(image, hit, usable, y, x, buffer):  # pragma: no cover - compiled
             if usable[v, u] and not hit[v, u] and (v != y or u != x):
                 buffer[n] = image[v, u]
                 n += 1
-    return image[y, x] - _median(buffer, n) if n else np.float32(0)
+    return image[y, x] - median(buffer, n) if n else np.float32(0)
 
 
 @jit

@@ -21,6 +21,9 @@ from proc_decam_dagster.pixels.tiles import Tiles, convolve
 
 BRIGHT_STAR_ERROR = 0.012
 """What PSF matching leaves of a bright star, relative to its pixels: enters the variance."""
+WING_ERROR, WING_FWHM = 0.05, 1.5
+"""The same of its wings, where neither PSF model nor kernel reach: relative to the star smoothed by a Gaussian whose
+standard deviation is so many times the FWHM. It matters for stars a thousand times brighter than the noise only."""
 SATURATION_GROWTH = 2
 CONVOLUTION_GROWTH = 2
 
@@ -192,6 +195,7 @@ def subtract(
     spread *= np.float32(unit**2)
     brightness = np.maximum(model if direction == "template" else filled_broad, 0) * np.float32(abs(unit))
     spread += np.float32(settings.bright_star_error**2) * _spread_out(brightness**2, broad.psf.fwhm(*middle))
+    spread += np.float32(WING_ERROR**2) * _wings(brightness, WING_FWHM * broad.psf.fwhm(*middle)) ** 2
 
     mask = science.mask | template.mask
     mask[spoilt & ((mask & UNUSABLE) == 0)] |= NODATA
@@ -259,6 +263,16 @@ def _spread_out(squares: np.ndarray, fwhm: float) -> np.ndarray:
     less steeply than the star's own.
     """
     return gaussian_filter(squares, fwhm / FWHM_PER_SIGMA / np.sqrt(2), truncate=3.0)
+
+
+def _wings(brightness: np.ndarray, sigma: float, block: int = 4) -> np.ndarray:
+    """Return an image smoothed by a Gaussian many pixels wide, from means over blocks of pixels."""
+    ny, nx = brightness.shape
+    edges = (-ny % block, -nx % block)
+    padded = np.pad(brightness, ((0, edges[0]), (0, edges[1]))) if any(edges) else brightness
+    coarse = padded.reshape(padded.shape[0] // block, block, padded.shape[1] // block, block).mean((1, 3))
+    smooth = gaussian_filter(coarse, sigma / block, truncate=3.5)
+    return np.repeat(np.repeat(smooth, block, 0), block, 1)[:ny, :nx]
 
 
 def _sky_variance(image: MaskedImage, bad: np.ndarray) -> float:

@@ -15,12 +15,15 @@ PLANES = {
     "CROSSTALK": "received crosstalk of a bright pixel",
     "INJECTED": "synthetic source injected",
     "CLIPPED": "an input was clipped here in the coadd",
+    "STREAK": "in the trail of a satellite or an aircraft",
 }
 BIT = {name: 1 << number for number, name in enumerate(PLANES)}
 
-BAD, SAT, CR, EDGE, NODATA, INTERP, SUSPECT, DETECTED, DETECTED_NEGATIVE, CROSSTALK, INJECTED, CLIPPED = BIT.values()
+BAD, SAT, CR, EDGE, NODATA, INTERP, SUSPECT, DETECTED, DETECTED_NEGATIVE, CROSSTALK, INJECTED, CLIPPED, STREAK = (
+    BIT.values()
+)
 
-UNUSABLE = BAD | SAT | CR | EDGE | NODATA
+UNUSABLE = BAD | SAT | CR | EDGE | NODATA | STREAK
 """Pixels that no measurement uses."""
 
 

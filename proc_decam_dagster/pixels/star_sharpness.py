@@ -1,4 +1,4 @@
-"""How sharp stars are on an image, measured without a PSF: what protects their cores where the seeing undersamples them.
+"""How sharp stars are on an image, measured without a PSF: it protects their cores where the seeing is sharp.
 
 A cosmic ray is told from a star by being sharper than any star can be, so the limit must follow the seeing.
 """
@@ -13,7 +13,7 @@ BRIGHT = 30.0
 """Peak over the sky, in standard deviations, of a star that is measured: noise then moves its ratio by 4 %."""
 
 HIT = 0.36
-"""Mean of opposite neighbours over the peak below which a maximum is no star of DECam's: its FWHM were under 1.4 pixels."""
+"""Mean of opposite neighbours over the peak below which a maximum is no star: its FWHM were under 1.4 pixels."""
 
 FEWEST = 10
 
@@ -28,7 +28,7 @@ STEEP = np.array([8.2, 6.6, 5.5, 4.7, 3.95, 3.4, 3.15])
 
 
 class Sharpness(NamedTuple):
-    """The sharpest that stars are: ``ratio`` of neighbours to peak (NaN if unknown), ``fine`` and ``steep`` as above."""
+    """The sharpest that stars are: ``ratio`` of neighbours to peak, NaN if unknown; ``fine`` and ``steep`` as above."""
 
     ratio: float
     fine: float

@@ -3,6 +3,7 @@
 from proc_decam_dagster.repository.association import associate, associate_coadd_inputs, coadd_nights
 from proc_decam_dagster.repository.certify import CertifyReport, certify_calibrations, decertify
 from proc_decam_dagster.repository.chains import update_chain
+from proc_decam_dagster.repository.cleanup import bring_back, empty_trash, find_rubbish, remove, trash
 from proc_decam_dagster.repository.create import create_repository
 from proc_decam_dagster.repository.defects import DefectsReport, ingest_defects
 from proc_decam_dagster.repository.exclusions import exclude, exclusion_terms, exclusions, include
@@ -21,22 +22,27 @@ __all__ = [
     "add_discrete_skymap",
     "associate",
     "associate_coadd_inputs",
+    "bring_back",
     "certify_calibrations",
     "coadd_nights",
     "create_repository",
     "decertify",
     "define_visits",
+    "empty_trash",
     "exclude",
     "exclusion_terms",
     "exclusions",
     "exposures_outside_skymap",
+    "find_rubbish",
     "include",
     "ingest_defects",
     "ingest_fakes",
     "ingest_raws",
     "ingest_refcats",
     "open_repository",
+    "remove",
     "skymap_where",
     "tag_raws",
+    "trash",
     "update_chain",
 ]

@@ -42,12 +42,14 @@ class SkyMap(Protocol):
 class Engine(Protocol):
     """What differs between the engines. Everything else (collections, graphs, execution) is common.
 
-    Angles are ICRS degrees; `butler` is always writeable.
+    Angles are ICRS degrees; `butler` is always writeable. `coadd_memory_mb` is what the coadd of a patch was measured
+    to need, as (number of warps up to which, MB), ascending; empty if that does not depend on their number.
     """
 
     name: str
     instrument_class: str
     pipeline_folder: str
+    coadd_memory_mb: Sequence[tuple[int, float]]
 
     def require(self) -> None:
         """Raise a `SurveyError` unless all that this engine needs is installed, in a release that it supports."""

@@ -9,6 +9,7 @@ from lsst.daf.butler import ButlerUserError, DatasetRef, MissingCollectionError,
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository.engines import INSTRUMENT
+from proc_decam_dagster.repository.exclusions import exclusion_terms
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.collections import raw_collection
 
@@ -74,7 +75,7 @@ def night_frames(
     Parameters
     ----------
     night, proc_type : `str`
-        Whose raws, of ``{night}/{proc_type}/raw``.
+        Whose raws, of ``{night}/{proc_type}/raw``; what the survey excludes is left out.
     by_filter : `bool`
         Whether the master is one of a filter (a flat).
     where : `str`, optional
@@ -83,6 +84,7 @@ def night_frames(
     terms = [f"({where})"] if where.strip() else []
     if "instrument" not in where:
         terms.append(f"instrument='{INSTRUMENT}'")
+    terms += exclusion_terms(repo, ("instrument", "exposure", "detector"))
     try:
         with told_where(where):
             refs = repo.butler().query_datasets(

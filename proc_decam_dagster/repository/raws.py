@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -340,13 +341,17 @@ def _ingest_batch(
     repo: Repository, butler: Any, batch: list[tuple[Any, str]], transfer: str, run: str, reingest: bool,
     report: IngestReport,
 ) -> None:  # fmt: skip
-    """Ingest a batch at once; if that fails, one by one, so that only the file at fault is left out."""
-    if reingest:
-        old = raw_refs(repo, [raw.exposure for raw, _ in batch], run)
-        butler.pruneDatasets(old, disassociate=True, unstore=True, purge=True)
+    """Ingest a batch at once; if that fails, one by one, so that only the file at fault is left out.
+
+    What is replaced goes with the same transaction as its replacement comes: if that fails, it is still there.
+    """
     files = [raw for raw, _ in batch]
     try:
-        repo.engine.ingest_raws(butler, files, transfer=transfer, run=run)
+        with butler.transaction() if reingest else nullcontext():
+            if reingest:
+                old = raw_refs(repo, [raw.exposure for raw in files], run)
+                butler.pruneDatasets(old, disassociate=True, unstore=True, purge=True)
+            repo.engine.ingest_raws(butler, files, transfer=transfer, run=run)
         report.exposures += [raw.exposure for raw in files]
         report.ingested += len(files)
         return
@@ -357,4 +362,4 @@ def _ingest_batch(
             report.failed.append((files[0].path, f"{type(error).__name__}: {error}"))
             return
     for raw in files:
-        _ingest_batch(repo, butler, [(raw, "")], transfer, run, False, report)
+        _ingest_batch(repo, butler, [(raw, "")], transfer, run, reingest, report)

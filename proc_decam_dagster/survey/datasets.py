@@ -27,7 +27,9 @@ FLAT_SCALES = "cpFlatScales"
 
 # Single visits
 POST_ISR = "postISRCCD"
+POST_ISR_MASKED = POST_ISR + "_masked"
 CALEXP = "calexp"
+SRC = "src"
 CALEXP_SUMMARY = "calexpSummary"
 PRE_SOURCE_TABLE = "preSourceTable"
 PRE_SOURCE_TABLE_VISIT = "preSourceTable_visit"
@@ -47,6 +49,7 @@ CCD_VISIT_TABLE = "ccdVisitTable"
 # Coadds; `{coadd}` is the warp coadd name
 COADD_NAME = "deep"
 DIRECT_WARP = "{coadd}Coadd_directWarp"
+PSF_MATCHED_WARP = "{coadd}Coadd_psfMatchedWarp"
 COADD = "{coadd}Coadd"
 COADD_NIMAGE = "{coadd}Coadd_nImage"
 COADD_SOURCES = "{coadd}Coadd_sources"
@@ -66,7 +69,7 @@ DIA_OBJECTS_CALCULATED = "{coadd}Diff_fullDiaObjTable"
 FORCED_ON_DIFFERENCE = "forced_diff"
 FORCED_ON_DIA_OBJECT = "forced_diff_diaObject"
 
-COADD_INPUTS = (DIRECT_WARP, PRE_SOURCE_TABLE_VISIT, FINALIZED_SOURCES, VISIT_SUMMARY)
+COADD_INPUTS = (DIRECT_WARP, PSF_MATCHED_WARP, PRE_SOURCE_TABLE_VISIT, FINALIZED_SOURCES, VISIT_SUMMARY)
 """What `coadd` tags into `{coadd_subset}/{template_type}/coadd/inputs`."""
 
 

@@ -11,9 +11,10 @@ from proc_decam_dagster.pixels.crosstalk import remove_leaks
 from proc_decam_dagster.pixels.defects import interpolate, paint_boxes
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.isr import Master, correct
-from proc_decam_dagster.pixels.mask import BAD, CR, CROSSTALK, INTERP, NODATA, SAT, SUSPECT, UNUSABLE, fraction
+from proc_decam_dagster.pixels.mask import BAD, CR, CROSSTALK, INTERP, NODATA, SAT, STREAK, SUSPECT, UNUSABLE, fraction
 from proc_decam_dagster.pixels.raw_statistics import dead_amplifiers
 from proc_decam_dagster.pixels.raw_wcs import trimmed_wcs
+from proc_decam_dagster.pixels.trails import find_trails, mask_bleed_tails
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.tasks.curated import crosstalk_matrix, crosstalk_of_others, linearity_tables
 from proc_decam_dagster.tasks.raw import amplifiers, describe
@@ -106,8 +107,9 @@ class IsrConnections(pipe_base.PipelineTaskConnections, dimensions=("instrument"
 
 
 class IsrConfig(pipe_base.PipelineTaskConfig, pipelineConnections=IsrConnections):
-    """How strict the search for cosmic rays is."""
+    """What is looked for in a frame, and how strict the search for cosmic rays is."""
 
+    doTrails = Field[bool](doc="Find and flag trails of satellites?", default=True)
     doCosmicRays = Field[bool](doc="Find, flag and fill cosmic rays?", default=True)
     cosmicRayThreshold = Field[float](doc="Laplacian significance of a hit.", default=THRESHOLD)
     cosmicRayContrast = Field[float](doc="Least Laplacian over fine structure of a hit.", default=CONTRAST)
@@ -157,11 +159,14 @@ class IsrTask(pipe_base.PipelineTask):
             paint_boxes(image.mask, suspectMask, SUSPECT)
         if not dead:
             interpolate(image.image, image.variance, image.mask, BAD, SAT | NODATA)
+        mask_bleed_tails(image)
         if self.config.doCosmicRays:
             repair(image, threshold=self.config.cosmicRayThreshold, contrast=self.config.cosmicRayContrast)
+        trails = find_trails(image) if self.config.doTrails else []
         image.wcs = trimmed_wcs(raw.header, image.shape)
         image.metadata |= _quality(image)
         image.metadata["dead_amplifiers"] = "".join(dead)
+        image.metadata["n_trails"] = len(trails)
         image.metadata["linearized"] = linearizer is not None
         absent = {source for _, source, _, _ in leaks} - {detector for detector, _ in sources}
         image.metadata["crosstalk_not_corrected"] = ",".join(map(str, sorted(absent)))
@@ -181,7 +186,10 @@ def _quality(image: MaskedImage) -> dict[str, float]:
     usable = image.image[part][(image.mask[part] & UNUSABLE) == 0]
     sky = float(np.median(usable)) if usable.size else float("nan")
     noise = float(1.4826 * np.median(np.abs(usable - sky))) if usable.size else float("nan")
-    planes = {"BAD": BAD, "SAT": SAT, "CR": CR, "SUSPECT": SUSPECT, "INTERP": INTERP, "CROSSTALK": CROSSTALK}
+    planes = {
+        "BAD": BAD, "SAT": SAT, "CR": CR, "SUSPECT": SUSPECT, "INTERP": INTERP, "CROSSTALK": CROSSTALK,
+        "STREAK": STREAK,
+    }  # fmt: skip
     return {"sky": sky, "sky_noise": noise} | {
         f"fraction_{name.lower()}": fraction(image.mask, bits) for name, bits in planes.items()
     }

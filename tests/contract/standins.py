@@ -61,11 +61,13 @@ def write(folder: Path) -> Path:
     overrides = folder / "overrides"
     overrides.mkdir(exist_ok=True)
     for name, rows in contract()["overrides"].items():
-        (overrides / f"{name}.py").write_text("".join(_statement(row) + "\n" for row in rows))
-    for location, row in contract()["pipelines"].items():
+        (overrides / f"{name}.py").write_text(_statements(rows))
+    texts = {n: yaml.safe_dump(_pipeline(row), sort_keys=False) for n, row in contract()["pipelines"].items()}
+    texts |= {n: _statements(rows) for n, rows in contract()["files"].items()}
+    for location, text in texts.items():
         file = folder / "upstream" / location.removeprefix("$")
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(yaml.safe_dump(_pipeline(row), sort_keys=False))
+        file.write_text(text)
     return python
 
 
@@ -79,13 +81,22 @@ def _statement(row: list) -> str:
     return f"config.{path}.{operator}({value})"
 
 
+def _statements(rows: list[list]) -> str:
+    return "".join(_statement(row) + "\n" for row in rows)
+
+
+def _override(row: list) -> dict:
+    path, operator, value = row
+    if operator == "yaml":
+        return {path: value}
+    return {"file": value} if operator == "file" else {"python": _statement(row)}
+
+
 def _pipeline(row: dict) -> dict:
     """Return a pipeline file's content."""
     tasks = {}
     for label, task in row["tasks"].items():
-        configs = [
-            {r[0]: r[2]} if r[1] == "yaml" else {"python": _statement(r)} for r in task.get("config", [])
-        ]
+        configs = [_override(r) for r in task.get("config", [])]
         tasks[label] = {"class": task["class"]} | ({"config": configs} if configs else {})
     found = {"description": "Stand-in made from the contract."}
     found |= {key: row[key] for key in ("instrument", "parameters", "imports") if key in row}

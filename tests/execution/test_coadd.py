@@ -33,10 +33,12 @@ def test_no_processed_night(repository):
 def test_inputs_are_gathered_before_the_steps_run(nights, monkeypatch):
     calls = []
     monkeypatch.setattr(coadd, "associate_coadd_inputs", lambda *args: calls.append(args[1:]))
+    monkeypatch.setattr(coadd, "limit_warps", lambda *args: calls.append(("limit", *args[1:])))
     monkeypatch.setattr(coadd, "run_pipeline", lambda *args, **options: calls.append((args[1:], options)))
-    run_coadd(nights, "2019*/drp", "2019", "meanclip", warp_coadd_name="deep", where="tract=1", jobs=3)
+    run_coadd(nights, "2019*/drp", "2019", "meanclip", warp_coadd_name="deep", where="tract=1", max_warps=9, jobs=3)
     assert calls == [
         (["20190401", "20190403"], "2019", "meanclip", "deep", "tract=1"),
+        ("limit", "2019", "meanclip", 9),
         (("coadd",), {"coadd_subset": "2019", "template_type": "meanclip", "where": "tract=1", "jobs": 3}),
     ]
 
@@ -44,6 +46,7 @@ def test_inputs_are_gathered_before_the_steps_run(nights, monkeypatch):
 def test_another_warp_name_reaches_the_pipeline(nights, monkeypatch):
     calls = []
     monkeypatch.setattr(coadd, "associate_coadd_inputs", lambda *args: None)
+    monkeypatch.setattr(coadd, "limit_warps", lambda *args: None)
     monkeypatch.setattr(coadd, "run_pipeline", lambda *args, **options: calls.append(options["config"]))
     run_coadd(nights, "2019*", "2019", "mean", warp_coadd_name="shallow", config={"detection:threshold": 4})
     assert calls == [{"parameters:coaddName": "shallow", "detection:threshold": 4}]

@@ -163,7 +163,7 @@ def test_nothing_half_written_is_left(run, repository, mode):
 def test_time_limit_ends_a_quantum(run):
     report = run("chainOfTwo", config=bad([1], "slow"), where="exposure=102", time_limit=1.5)
     assert report.failed == 1 and report.failures[0].exception == "TimeLimit"
-    assert not report.failures[0].transient and "time limit" in report.failures[0].action
+    assert not report.failures[0].transient and "--time-limit" in report.failures[0].action
 
 
 def test_no_work_is_a_success_without_output(run, repository):
@@ -177,7 +177,8 @@ def test_failures_of_others_are_found_without_a_ledger(run, repository):
     (repository.state_dir / "ledger.sqlite").unlink()
     report = run("chainOfTwo")
     assert report.nothing_to_do and report.tasks["first"].failed == 3
-    assert "see its log" in report.failures[0].message
+    failure = report.failures[0]
+    assert (failure.exception, failure.message, failure.earlier) == ("RuntimeError", "toy failure", True)
 
 
 def test_quantum_without_its_calibration_stops_no_other(run, repository):
@@ -195,6 +196,7 @@ def test_quantum_without_its_calibration_stops_no_other(run, repository):
 def test_tasks_without_optional_inputs_are_left_out(run):
     report = run("optional")
     assert report.ok and list(report.tasks) == ["first"]
+    assert report.left_out == {"inject": "fakes_table", "afterInject": "fakes_table"}
 
 
 def test_missing_input_is_an_error_that_names_it(run, repository):

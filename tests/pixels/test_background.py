@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ccd_scene import scene
 
 from proc_decam_dagster.pixels import background, detection
 from proc_decam_dagster.pixels import mask as planes
@@ -41,6 +42,29 @@ def test_the_wings_of_a_bright_star_stay(field):
     ring = np.hypot(*(np.mgrid[:900, :900] - 450))
     ring = (ring > 60) & (ring < 90)
     assert (sky.image - truth)[ring].mean() < 0.25 * np.sqrt(1030)
+
+
+@pytest.mark.parametrize(
+    ("flux", "radius", "bulge"), [(3e6, 60.0, False), (1e7, 80.0, True), (3e7, 250.0, False), (5e8, 0.0, False)]
+)
+def test_bright_galaxies_and_stars_leave_the_sky_right_on_a_whole_ccd(flux, radius, bulge):
+    """Galaxies of 16, 21 and 66 arcsec half-light radius, and a star of 5e8 electrons: 1 % of the sky, no hole."""
+    from proc_decam_dagster.simulation import optics, rendering
+
+    light = np.zeros((4096, 2048), np.float32)
+    x, y, psf = np.array([1000.0]), np.array([2000.0]), optics.PsfField(4.2, 3.8)
+    if radius:
+        shape = (np.array([radius]), np.array([0.7]), np.array([0.5]), np.array([bulge]))
+        rendering.draw_galaxies(light, x, y, np.array([flux]), *shape, psf)
+    else:
+        rendering.draw_stars(light, x, y, np.array([flux]), psf)
+    truth = scene(11, extra=light)
+    error = (background.subtract(truth.image).image - truth.sky) / truth.sky
+    assert np.abs(error).max() < 0.01
+    distance = np.hypot(np.arange(2048) - 1000, np.arange(4096)[:, None] - 2000)
+    for low, high in ((0, 100), (100, 200), (200, 400), (400, 700)):
+        ring = (distance >= low) & (distance < high)
+        assert -0.002 < error[ring].mean() < 0.004
 
 
 def test_detection_finds_few_sources_in_noise_and_most_faint_stars(sky):

@@ -145,6 +145,23 @@ def test_reingest_replaces_and_leaves_the_files(night, exposures, image_dir):
     assert tag_raws(night, "20190401", "bias") == 4
 
 
+def test_what_cannot_be_replaced_stays(night, exposures, image_dir, monkeypatch):
+    engine, real = night.engine, night.engine.ingest_raws
+
+    def picky(butler, files, **kwargs):
+        real(butler, files, **kwargs)
+        if any(f.exposure == 845002 for f in files):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(engine, "ingest_raws", picky)
+    before = {r.id for r in night.butler().query_datasets("raw", **ALL)}
+    report = ingest_raws(night, exposures, image_dir, reingest=True)
+    assert report.ingested == 5 and [Path(p).name for p, _ in report.failed] == [path_of(image_dir, exposures[1]).name]
+    assert {r.id for r in night.butler().query_datasets("raw", **ALL)} == before
+    kept = night.butler().query_datasets("raw", "20190401/bias/raw")  # its tag too
+    assert {r.dataId["exposure"] for r in kept} == {845002} and night.butler().get(kept[0])
+
+
 def test_headers_are_read_in_other_processes_when_many(repo, exposures, image_dir, monkeypatch):
     monkeypatch.setattr(raws, "POOL_FROM", 2)
     seen = []

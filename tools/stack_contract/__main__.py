@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from configs import Configs  # noqa: E402
-from connections import Connections  # noqa: E402
+from connections import Connections, property_maps  # noqa: E402
 from pipelines import Pipelines, instrument_overrides  # noqa: E402
 from sources import Sources  # noqa: E402
 
@@ -56,7 +56,9 @@ def extract(root: Path, wanted: dict) -> dict:
             aliases[name] = full
     for row in list(configs.configs.values()):
         if "connections" in row:
-            connections.add(sources.find(row["connections"]))
+            name = connections.add(sources.find(row["connections"]))
+            if name.endswith(".HealSparsePropertyMapConnections"):
+                connections.connections[name]["members"] |= property_maps(row["set"])
     overrides = instrument_overrides(pipelines, wanted["overrides"])
     hashes = sources.hashes()
     return {
@@ -70,6 +72,7 @@ def extract(root: Path, wanted: dict) -> dict:
         "connections": connections.connections,
         "configs": configs.configs,
         "overrides": overrides,
+        "files": pipelines.files,
         "pipelines": pipelines.pipelines,
     }
 

@@ -1,6 +1,7 @@
 """Connections classes: datasets, storage classes, dimensions, templates, and what a configuration changes of them."""
 
 import ast
+import re
 
 from configs import Configs, _argument
 from sources import Definition, Sources
@@ -89,6 +90,26 @@ class Connections:
             kind, self._text(owner, name), self._text(owner, storage_class),
             _list(_argument(call, "dimensions")) or [], flags,
         ]  # fmt: skip
+
+
+_MAP = re.compile(r"property_maps\['(\w+)'\]\.do_(\w+)$")
+
+
+def property_maps(defaults: list[list[str]]) -> dict[str, list]:
+    """Return the outputs that HealSparsePropertyMapConnections makes in a loop, one for each map that is switched on.
+
+    Parameters
+    ----------
+    defaults : `list` [`list` [`str`]]
+        What the configuration's ``setDefaults`` assigns.
+    """
+    on = [match.groups() for path, _, value in defaults if value == "True" and (match := _MAP.match(path))]
+    return {
+        f"{name}_map_{how}": [
+            "Output", f"{{coaddName}}Coadd_{name}_map_{how}", "HealSparseMap", ["band", "skymap", "tract"], {}
+        ]
+        for name, how in on
+    }  # fmt: skip
 
 
 def _condition(node: ast.expr) -> str:

@@ -28,6 +28,7 @@ class Pipelines:
     def __init__(self, sources: Sources, configs: Configs) -> None:
         self.sources, self.configs = sources, configs
         self.pipelines: dict[str, dict] = {}
+        self.files: dict[str, list] = {}
 
     def add(self, location: str) -> None:
         """Take in a file, named ``$PACKAGE_DIR/path``."""
@@ -64,7 +65,8 @@ class Pipelines:
             for key, value in config.items():
                 if key == "file":
                     for name in value if isinstance(value, list) else [value]:
-                        overrides += self.override_file(name)
+                        self.files[name] = self.override_file(name)
+                        overrides.append(["", "file", name])
                 elif key == "python":
                     overrides += self._python(value)
                 elif key != "dataId":

@@ -21,6 +21,8 @@ class SciencePipelinesEngine:
     name = "science-pipelines"
     instrument_class = "lsst.obs.decam.DarkEnergyCamera"
     pipeline_folder = "science-pipelines"
+    coadd_memory_mb = ((50, 6 * 1024.0), (150, 12 * 1024.0))
+    """As the survey team that ran the replaced system measured on patches of 4,200 pixels a side."""
 
     def require(self) -> None:
         """Raise a `SurveyError` unless a complete stack of the supported release is set up."""

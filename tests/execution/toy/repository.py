@@ -35,7 +35,7 @@ class ToyRepository(Repository):
     @property
     def engine(self):
         return SimpleNamespace(
-            name="toy", pipeline_folder="embedded", instrument_class=CAMERA, require=lambda: None
+            name="toy", pipeline_folder="embedded", instrument_class=CAMERA, require=lambda: None, coadd_memory_mb=()
         )  # fmt: skip
 
     def __reduce__(self):
