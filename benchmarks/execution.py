@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from archive import figure
 from execution_registry import registry_figures
+from execution_slurm import slurm_figures
 from execution_survey import make_survey
 
 from proc_decam_dagster.camera.detectors import DETECTORS
@@ -26,9 +27,16 @@ HERE = Path(__file__).resolve().parent
 PIPELINE = HERE / "execution_toy.yaml"
 CORES = 2
 REPEATS = 3
-NIGHTS = {"20190401": 1, "20190402": 1, "20190403": 1, "20190404": 1, "20190405": 10, "20190406": 100}
-"""Night → exposures of 62 detectors: three for repeats, for the reference, for many quanta, and a real-sized one."""
-SMALL, REFERENCE, MANY, REAL = ("20190401", "20190402", "20190403"), "20190404", "20190405", "20190406"
+SMALL, REFERENCE, MANY, SLURM, REAL = (
+    ("20190401", "20190402", "20190403"),
+    "20190404",
+    "20190405",
+    "20190406",
+    "20190407",
+)
+"""Nights: for repeats of a small step, for the reference, for many quanta, for these on Slurm, and a real-sized one."""
+NIGHTS = dict.fromkeys((*SMALL, REFERENCE), 1) | dict.fromkeys((MANY, SLURM), 10) | {REAL: 100}
+"""Night → exposures of 62 detectors."""
 
 
 def bench_execution(folder: Path) -> Iterator[dict]:
@@ -36,6 +44,7 @@ def bench_execution(folder: Path) -> Iterator[dict]:
     survey = Survey(folder / "execution")
     yield from step_figures(survey)
     yield from many_figures(survey)
+    yield from slurm_figures(survey, SLURM, NIGHTS[SLURM], CORES)
     yield from graph_figures(survey)
     survey.repository.close()
     yield from registry_figures()
@@ -47,7 +56,7 @@ class Survey:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.repository: Repository = make_survey(folder / "repo", folder / "images", NIGHTS)
-        self.root = str(self.repository.root)
+        self.root, self.pipeline = str(self.repository.root), f"{PIPELINE}#step1"
         self.environment = os.environ | {
             "J": str(CORES), "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH", "")))),
@@ -77,7 +86,7 @@ class Survey:
 
     def execute(self, night: str) -> float:
         """Run a step of one task on a night, from the command typed to the chain updated."""
-        return self.run("proc-decam", "execute", self.root, f"{night}/bias", "--pipeline", f"{PIPELINE}#step1")
+        return self.run("proc-decam", "execute", self.root, f"{night}/bias", "--pipeline", self.pipeline)
 
     def made(self, night: str) -> int:
         """Return how many outputs a night's chain holds."""
@@ -97,7 +106,7 @@ def step_figures(survey: Survey) -> Iterator[dict]:
     imports = [survey.run("python", "-c", "import lsst.pipe.base") for _ in SMALL]
     (survey.folder / "reference").mkdir()
     reference = survey.run(
-        "python", str(HERE / "execution_reference.py"), survey.root, f"{REFERENCE}/bias", f"{PIPELINE}#step1",
+        "python", str(HERE / "execution_reference.py"), survey.root, f"{REFERENCE}/bias", survey.pipeline,
         str(CORES), str(survey.folder / "reference"),
     )  # fmt: skip
     assert survey.made(REFERENCE) == number

@@ -1,4 +1,4 @@
-"""Figures of the difference on full CCDs at every seeing: CPU seconds, noise, completeness, false detections, fluxes."""
+"""Figures of the difference on full CCDs at every seeing: CPU time, noise, completeness, false detections, fluxes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

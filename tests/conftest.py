@@ -27,8 +27,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker of costly cases."""
+    """Register the markers of costly cases, and of those that need the Science Pipelines."""
     config.addinivalue_line("markers", "full: costly; runs only with --full")
+    config.addinivalue_line("markers", "stack: runs where the LSST Science Pipelines are set up")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -13,10 +13,6 @@ from proc_decam_dagster.cli.mistakes import FAILED, tell, told
 from proc_decam_dagster.errors import SurveyError
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-NO_SLURM = (
-    "running on Slurm and other batch systems needs the execution back end BPS, which is not part of this version; "
-    "leave the option out to run on this machine (J and -J say how many processes)"
-)
 
 
 class Many(click.Option):
@@ -59,6 +55,7 @@ class SurveyCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Repeat the name of an option before each of its further values."""
+        ctx.meta["words"] = list(args)
         many = {name: p for p in self.params if isinstance(p, Many) for name in p.opts}
         return super().parse_args(ctx, spread(args, many))
 
@@ -131,24 +128,6 @@ def stack(*options: Callable) -> Callable:
     return decorate
 
 
-def _refuse(reason: str) -> Callable:
-    def callback(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-        if value:
-            raise click.UsageError(f"{parameter.opts[0]}: {reason}", ctx)
-
-    return callback
-
-
-def _slurm_flag(name: str) -> Callable:
-    return click.option(name, is_flag=True, expose_value=False, callback=_refuse(NO_SLURM), help="Not in this version.")
-
-
-slurm_option = _slurm_flag("--slurm")
-slurm_options = stack(
-    slurm_option,
-    _slurm_flag("--pipeline-slurm"),
-    click.option("--provider", expose_value=False, callback=_refuse(NO_SLURM), help="Not in this version."),
-)
 repo_argument = click.argument("repo", type=click.Path(path_type=Path))
 where_option = click.option("--where", default="", help='Butler query that restricts the data: "detector IN (1..10)".')
 template_options = stack(
@@ -273,6 +252,8 @@ def _set_level(ctx: click.Context, parameter: click.Parameter, value: str) -> No
     logging.getLogger("proc_decam_dagster").setLevel(level)
     for noisy in ("urllib3", "matplotlib", "asyncio", "h5py"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It looks for pandas, which we do not need, and says so.
+    logging.getLogger("lsst.daf.butler._storage_class").setLevel(level if level == logging.DEBUG else logging.ERROR)
     # It logs the error that it raises, which we tell.
     logging.getLogger("lsst.daf.butler.direct_butler").setLevel(level if level == logging.DEBUG else logging.CRITICAL)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from proc_decam_dagster.cli import show
+from proc_decam_dagster.cli.batch import batch_options
 from proc_decam_dagster.cli.common import (
     attempt_options,
     command,
@@ -35,6 +36,7 @@ from proc_decam_dagster.errors import SurveyError
 @pipeline_dir_option
 @science_option
 @attempt_options
+@batch_options
 def execute(
     repo, parent, pipeline, where, no_skip_existing, no_skip_failures, no_loop, no_trigger_retry, pipeline_dir,
     science, attempts,
@@ -82,7 +84,8 @@ def execute(
                         skip_failures=not no_skip_failures,
                         trigger_retry=not no_trigger_retry,
                         loop=not no_loop,
-                        progress=progress.quanta, **attempts,
+                        progress=progress.quanta,
+                        **attempts,
                     )  # fmt: skip
                 )
     show.steps(reports)

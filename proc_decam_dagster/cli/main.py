@@ -16,6 +16,7 @@ COMMANDS = {
     "nights": ("data", "List the nights of an exposure table or repository."),
     # A repository
     "create": ("repository", "Create a repository with its instrument, calibrations and skymap."),
+    "take-over": ("repository", "Go on with a repository that the replaced system made."),
     "skymap": ("repository", "Add a skymap that fits the survey's footprint."),
     "db": ("database", "Create, start, stop, back up, … a repository's Postgres database."),
     # What a survey is reduced with
@@ -30,10 +31,12 @@ COMMANDS = {
     "associate": ("collections", "Tag datasets into a collection."),
     "decertify": ("collections", "Take back the certifications of a calibration."),
     "calibrations": ("calibrations", "Show, set, unset whose calibrations a night is processed with."),
-    # What is left out, what is thrown away
+    # What is left out, what changed, what is thrown away
     "exclude": ("exclusions", "Leave out exposures, CCDs or amplifiers, with a reason."),
     "include": ("exclusions", "Take back an entry of the list of exclusions."),
     "exclusions": ("exclusions", "Show the list of exclusions, or its history."),
+    "compare": ("changes", "Compare two runs: software, configuration, inputs, figures."),
+    "stale": ("changes", "Show products that are older than what they were made from."),
     "clean": ("clean", "Move what no chain finds any more to the trash, bring it back, or free its space."),
     # Processing
     "plan": ("plan", "Show what processing would take: GB, core-hours, what lacks, what is skipped."),
@@ -42,6 +45,7 @@ COMMANDS = {
     "coadd": ("processing", "Make a template from the warps of matching nights."),
     "execute": ("graphs", "Run one step, or a whole pipeline, until it is complete."),
     "qgraph": ("graphs", "Build the quantum graph of a step."),
+    "cancel": ("batch", "End what BPS runs of a chain."),
     "retries": ("graphs", "Let the transient failures of a RUN be tried again."),
     # How it stands
     "status": ("status", "Nights and templates at a glance."),

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from proc_decam_dagster.cli import show
+from proc_decam_dagster.cli.batch import batch_options
 from proc_decam_dagster.cli.collections import parts
 from proc_decam_dagster.cli.common import (
     Many,
@@ -18,8 +19,6 @@ from proc_decam_dagster.cli.common import (
     repo_argument,
     science_option,
     sciences,
-    slurm_option,
-    slurm_options,
     stack,
     template_options,
     where_option,
@@ -62,12 +61,12 @@ def _is_step(word: str) -> bool:
 @template_options
 @click.option("--steps", cls=Many, split=True, accepts=_is_step, metavar="STEP …", help="Only these.  [default: all]")
 @where_option
-@slurm_option
 @workers_option("Executions at once; steps of one chain follow one another, so this counts for `night`.")
 @pipeline_dir_option
 @science_option
 @calibration_options
 @attempt_options
+@batch_options
 def pipeline(
     repo, proc_type, subset, coadd_subset, template_type, steps, where, workers, pipeline_dir, science, calib_from,
     calib_policy, calib_within, partial, attempts,
@@ -100,7 +99,8 @@ def pipeline(
                     pipeline_dir=pipeline_dir,
                     calibrations=policy,
                     partial=partial,
-                    progress=progress.quanta, **attempts,
+                    progress=progress.quanta,
+                    **attempts,
                 )  # fmt: skip
             )
     for report in reports:
@@ -129,13 +129,13 @@ def pipeline(
 )  # fmt: skip
 @template_options
 @where_option
-@slurm_options
 @workers_option("Nights at once; with J cores each, J times this is the ceiling.")
 @image_dir_option
 @pipeline_dir_option
 @science_option
 @calibration_options
 @attempt_options
+@batch_options
 def night(
     repo, exposures, nights, proc_types, coadd_subset, template_type, where, workers, image_dir, pipeline_dir, science,
     calib_from, calib_policy, calib_within, partial, attempts,
@@ -201,14 +201,24 @@ def night(
 @where_option
 @click.option("--collections", cls=Many, split=True, metavar="CHAIN …", help="Only these of the drp chains.")
 @click.option("--steps", cls=Many, split=True, accepts=_is_step, metavar="STEP …", help="Only these.  [default: all]")
-@slurm_options
 @click.option("--max-warps", type=click.IntRange(1), help="The most warps of a patch; which are left out is recorded.")
 @workers_option("Executions at once; a coadd is one.")
 @pipeline_dir_option
 @attempt_options
+@batch_options
 def coadd(
-    repo, subset, coadd_subset, template_type, warp_coadd_name, where, collections, steps, max_warps, workers,
-    pipeline_dir, attempts,
+    repo,
+    subset,
+    coadd_subset,
+    template_type,
+    warp_coadd_name,
+    where,
+    collections,
+    steps,
+    max_warps,
+    workers,
+    pipeline_dir,
+    attempts,
 ) -> None:
     """Make a template from the warps of all matching nights.
 

@@ -55,3 +55,27 @@ def skymap(repo, exposures_file, name) -> None:
 
     repository = open_repository(repo)
     click.echo(f"{repository.root}: skymap {add_discrete_skymap(repository, table, name)}")
+
+
+@command("take-over", example="proc-decam take-over ./repo --exposures ./data/exposures.ecsv")
+@repo_argument
+@click.option("--exposures", "exposures_file", type=click.Path(path_type=Path), help="The survey's exposure table.")
+@click.option("--skymap", default="", help="The survey's skymap; needed where several are registered.")
+def take_over(repo, exposures_file, skymap) -> None:
+    """Go on with a repository that the replaced system made.
+
+    Nothing in it is moved or renamed: collections have the same names in both. What was found is told, and what to know
+    before going on.
+    """
+    from proc_decam_dagster.survey.exposures import read_exposures
+
+    table = read_exposures(exposures_file) if exposures_file else None
+    from proc_decam_dagster.repository import take_over as take
+
+    found = take(repo, exposures=table, skymap=skymap)
+    chains = ", ".join(f"{number} {name}" for name, number in found.chains.items())
+    click.echo(f"{repo}: skymap {found.skymap or 'none'}; {len(found.nights)} nights; chains: {chains or 'none'}")
+    for tag, nights in found.coadds.items():
+        click.echo(f"{tag}: warps of {', '.join(nights) or 'no night'}")
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)

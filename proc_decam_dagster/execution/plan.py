@@ -264,7 +264,8 @@ class _Planner:
 
     def _cost(self, name: str, spent: Mapping[str, float]) -> Cost:
         times, sizes, frames = [], [], 0
-        ours = [(chain, parts) for chain in sorted(spent) if (parts := _parts(chain)) and parts.proc_type == name]
+        known = {chain: names.parse_chain(chain) for chain in sorted(spent) if names.is_processing_chain(chain)}
+        ours = [(chain, parts) for chain, parts in known.items() if parts.proc_type == name]
         for chain, parts in ours[-PAST_CHAINS:]:
             number = self._past_frames(parts)
             if number:
@@ -363,13 +364,6 @@ class _Planner:
         from proc_decam_dagster.repository.queries import find_refs
 
         return find_refs(self.repository, dataset, collection)
-
-
-def _parts(chain: str) -> names.Chain | None:
-    try:
-        return names.parse_chain(chain)
-    except ValueError:
-        return None
 
 
 def _bytes_below(folder: Path) -> int:

@@ -65,7 +65,8 @@ class _Worker:
 class WorkerPool:
     """Warm workers for any number of graphs, one after the other; a context manager.
 
-    Nothing is started before the first task, or `start`. A worker that is killed or crashes costs one attempt of one quantum.
+    Nothing is started before `start` or the first task. A worker that is killed or crashes costs one attempt of one
+    quantum.
 
     Parameters
     ----------

@@ -13,6 +13,7 @@ from proc_decam_dagster.execution.failures import is_transient
 from proc_decam_dagster.execution.ledger import Ledger
 from proc_decam_dagster.execution.standing import standing_of
 from proc_decam_dagster.repository.chains import runs_of
+from proc_decam_dagster.repository.presence import has_collection
 from proc_decam_dagster.survey.collections import STAMP
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def rebuild(repository: "Repository", chain: str, *, resources: bool = False) ->
 def runs_with_logs(butler: "Butler", chain: str, besides: Collection[str] = ()) -> list[str]:
     """Return the RUNs that tasks have written for a chain, the newest first: named after it, or among its children."""
     runs = runs_of(butler, chain)
-    if chain in butler.collections.query(chain):
+    if has_collection(butler, chain):
         children = butler.collections.query_info(butler.collections.get_info(chain).children, flatten_chains=False)
         runs += [info.name for info in children if info.type is CollectionType.RUN and info.name not in runs]
     return [run for run in runs if run not in besides and _tasks_with(butler, run, "_log")]

@@ -162,8 +162,8 @@ class _StepRun:
 
     def __init__(
         self, repository: "Repository", chain: str, path: str, step: str, tasks, where: str,
-        backend: "Local | Bps", progress: Callable[[Progress], None] | None, update_chain: Callable[[], None], *, retries: int,
-        time_limit: float | None, memory_mb: float | None,
+        backend: "Local | Bps", progress: Callable[[Progress], None] | None, update_chain: Callable[[], None], *,
+        retries: int, time_limit: float | None, memory_mb: float | None,
     ) -> None:  # fmt: skip
         self.update_chain = update_chain
         self.repository, self.chain, self.path, self.step, self.tasks = repository, chain, path, step, tasks

@@ -28,7 +28,7 @@ NEIGHBOUR = 0.35
 CONTRAST = 2.0
 """Least Laplacian over fine structure: a star of 3 pixels FWHM reaches about 1, a single hit pixel far more."""
 
-STAR_MARGIN = 1.7
+STAR_MARGIN = 1.5
 """How far above what the image's own stars reach that must be at least: the noise of faint ones moves them."""
 
 RELAXED = 0.5
@@ -47,7 +47,10 @@ SMOOTH = 2.5
 """Fine structure, in standard deviations, below which the sky counts as smooth."""
 
 BLANK = 2.0
-"""Fine structure, in standard deviations, below which a pixel under the threshold may still be a hit's first."""
+"""Fine structure, in standard deviations, below which there is no star that noise could make a hit of."""
+
+RAISED = 5.0
+"""Noise of a pixel's Laplacian that must not make a hit of a star: two standard deviations, in those of the pixel."""
 
 ITERATIONS = 100
 TILE = 64
@@ -220,8 +223,8 @@ def _drop_faint(hit, ys, xs, strength, excess, threshold):  # pragma: no cover -
 
 @jit
 def _search(
-    image, variance, usable, ys, xs, n_candidates, threshold, seed, neighbour, contrast, steepness, iterations, hit,
-    visited,
+    image, variance, usable, ys, xs, n_candidates, threshold, seed, neighbour, contrast, star, steepness,
+    iterations, hit, visited,
 ):  # pragma: no cover - compiled  # fmt: skip
     """Find hit pixels, clean them, look again around them; ``hit`` and the images are changed."""
     buffer = np.empty(49, np.float32)
@@ -247,10 +250,14 @@ def _search(
             if significance <= limit and not rim:
                 continue
             fine = max(_fine_structure(image, y, x, buffer), np.float32(0.01) * noise)
-            if iteration == 0 and significance <= threshold and fine > BLANK * noise:
-                continue  # a faint star's core that noise has raised
             at_edge = min(y, x) < PAD + 4 or y >= image.shape[0] - PAD - 4 or x >= image.shape[1] - PAD - 4
-            sharp = significance > limit and _laplacian(image, y, x) > (4 * least if at_edge else least) * fine
+            laplacian = _laplacian(image, y, x)
+            sharp = significance > limit and laplacian > (4 * least if at_edge else least) * fine
+            # Where there may be a star, a first hit must stand above what noise can make of its core.
+            if iteration == 0 and fine > BLANK * noise and (
+                significance <= threshold or laplacian <= star * fine + RAISED * noise
+            ):  # fmt: skip
+                continue
             if sharp or (rim and fine < SMOOTH * noise) or _steep(image, usable, noise, steepness, y, x, buffer):
                 found_y[found] = y
                 found_x[found] = x
@@ -343,8 +350,8 @@ def find_cosmic_rays(
     visited = np.zeros(pixels.shape, np.uint8)
     _search(
         pixels, noise, inside, ys, xs, count, np.float32(threshold), np.float32(SEED), np.float32(neighbour),
-        np.float32(max(contrast, STAR_MARGIN * stars.fine)), np.float32(max(STEEPNESS, STEEP_MARGIN * stars.steep)),
-        iterations, hit, visited,
+        np.float32(contrast), np.float32(STAR_MARGIN * stars.fine),
+        np.float32(max(STEEPNESS, STEEP_MARGIN * stars.steep)), iterations, hit, visited,
     )  # fmt: skip
     return hit[PAD:-PAD, PAD:-PAD].copy()
 

@@ -205,7 +205,7 @@ def correct(
     image : `MaskedImage`
         Electrons; flat-fielded if a flat was given. The variance is Poisson's of each pixel's own charge, read noise
         and the masters' noise. Mask: `SAT` (raw level at or above saturation, and the eight neighbours), `SUSPECT`
-        (near saturation), `BAD` (no valid flat: zero, negative or NaN), `CROSSTALK` (source amplifier saturated).
+        (near saturation), `BAD` (bias NaN; flat zero, negative or NaN), `CROSSTALK` (source amplifier saturated).
     """
     overscans = measure_overscans(raw, readouts) if overscans is None else overscans
     shape = (max(readout.box[3] for readout in readouts), max(readout.box[2] for readout in readouts))
@@ -235,6 +235,10 @@ def correct(
         if readout.name in dead:
             x0, y0, x1, y1 = readout.box
             image.mask[y0:y1, x0:x1] |= BAD
+    if not np.isfinite(image.image.sum(dtype=np.float64)):  # a bias with NaN: rare, and dear to ask of every pixel
+        lost = ~np.isfinite(image.image)
+        image.image[lost], image.variance[lost] = 0, np.nanmedian(image.variance[::8, ::8])
+        image.mask[lost] |= BAD
     if saturated:
         _grow(image.mask, np.int32(SAT))
     return image

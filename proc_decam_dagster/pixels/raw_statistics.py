@@ -14,6 +14,9 @@ NOISE_RANGE = (0.3, 4.0)
 DARK_RATIO = 0.02
 """Signal over that of the other amplifier below which an amplifier is dead, where there is light."""
 
+SATURATED = 0.5
+"""Fraction of saturated pixels from which an amplifier shows nothing."""
+
 LIGHT = 200.0
 """Signal (ADU) that counts as light."""
 
@@ -36,7 +39,8 @@ def raw_statistics(
     statistics : `dict` [`str`, `dict`]
         By amplifier: ``overscan`` (median level, ADU), ``drift`` (standard deviation over rows, ADU), ``noise`` (ADU),
         ``noise_electrons``, ``jitter`` (of rows, ADU), ``signal`` (median above overscan, ADU), ``saturated_fraction``,
-        ``dead`` (no signal chain: noise far from nominal, constant, saturated, or dark beside a lit amplifier).
+        ``dead`` (no signal chain: noise far from nominal, constant, saturated, or dark beside a lit amplifier) and
+        ``cause``, what of these it is.
     """
     statistics: dict[str, dict[str, Any]] = {}
     for readout, overscan in zip(readouts, overscans):
@@ -45,7 +49,13 @@ def raw_statistics(
         signal = pixels - overscan.levels[::step, None]
         saturated = float((pixels >= readout.saturation).mean())
         ratio = overscan.noise * readout.gain / readout.read_noise
-        dead = not NOISE_RANGE[0] < ratio < NOISE_RANGE[1] or pixels.min() == pixels.max() or saturated > 0.5
+        cause = ""
+        if pixels.min() == pixels.max():
+            cause = f"every pixel is {int(pixels.min())} ADU"
+        elif saturated > SATURATED:
+            cause = f"{saturated:.0%} of the pixels are saturated"
+        elif not NOISE_RANGE[0] < ratio < NOISE_RANGE[1]:
+            cause = f"noise is {ratio:.2f} times the nominal read noise"
         statistics[readout.name] = {
             "overscan": float(np.median(overscan.levels)),
             "drift": float(np.std(overscan.levels)),
@@ -54,11 +64,14 @@ def raw_statistics(
             "jitter": overscan.jitter,
             "signal": float(np.median(signal)),
             "saturated_fraction": saturated,
-            "dead": bool(dead),
+            "dead": bool(cause),
+            "cause": cause,
         }
     brightest = max(amplifier["signal"] for amplifier in statistics.values())
     for amplifier in statistics.values():
-        amplifier["dead"] |= brightest > LIGHT and amplifier["signal"] < DARK_RATIO * brightest
+        if not amplifier["dead"] and brightest > LIGHT and amplifier["signal"] < DARK_RATIO * brightest:
+            amplifier["dead"] = True
+            amplifier["cause"] = f"signal is {amplifier['signal']:.0f} ADU beside {brightest:.0f} of the other"
     return statistics
 
 

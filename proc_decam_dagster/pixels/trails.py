@@ -326,9 +326,10 @@ def _tails(image, variance, mask, shortest, sigma):  # pragma: no cover - compil
                             sides += image[v, u]
                             usable += 1
                     if usable == 0 or image[v, x] - sides / usable > sigma * np.sqrt(variance[v, x]):
-                        if mask[v, x] & SAT == 0:
-                            mask[v, x] |= SAT
-                            count += 1
+                        for w in range(quiet + 1):  # with what noise has left between
+                            if mask[v - w * step, x] & SAT == 0:
+                                mask[v - w * step, x] |= SAT
+                                count += 1
                         quiet = 0
                     else:
                         quiet += 1

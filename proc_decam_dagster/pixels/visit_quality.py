@@ -22,6 +22,8 @@ class QualityLimits:
         Astrometric scatter.
     masked_fraction : `float`
         Fraction of unusable pixels.
+    ellipticity : `float`
+        Ellipticity of the PSF: beyond it stars are trailed.
     star_offset : `float`
         Median difference of its stars from their means over all visits, mag; only with at least ``min_stars`` of them.
     min_stars : `int`
@@ -32,6 +34,7 @@ class QualityLimits:
     seeing_arcsec: float = 4.0
     astrometric_rms_mas: float = 100.0
     masked_fraction: float = 0.5
+    ellipticity: float = 0.3
     star_offset: float = 0.15
     min_stars: int = 8
 
@@ -78,6 +81,9 @@ def judge(summary: Table, stars: Table, limits: QualityLimits | None = None) -> 
             found.append(f"seeing {seeing[row]:.2f} arcsec against {np.nanmedian(seeing):.2f} of the visit")
         if not out["astrometric_rms_mas"][row] <= limits.astrometric_rms_mas:
             found.append(f"astrometric scatter {out['astrometric_rms_mas'][row]:.0f} mas")
+        ellipticity = float(np.hypot(out["psf_e1"][row], out["psf_e2"][row]))
+        if ellipticity > limits.ellipticity:
+            found.append(f"stars trailed, ellipticity {ellipticity:.2f}")
         if out["masked_fraction"][row] > limits.masked_fraction:
             found.append(f"{100 * out['masked_fraction'][row]:.0f} % of the pixels masked")
         if count[row] >= limits.min_stars and abs(star_offset[row]) > limits.star_offset:

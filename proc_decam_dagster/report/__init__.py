@@ -9,6 +9,8 @@ _HOMES = {
     "difference_figures": "figures",
     "visit_figures": "figures",
     "visit_summary": "figures",
+    "compare": "comparison",
+    "two_newest": "comparison",
     "calibration_picture": "pictures",
     "coadd_picture": "pictures",
     "difference_picture": "pictures",

@@ -12,6 +12,8 @@ from proc_decam_dagster.repository.raws import IngestReport, ingest_raws, tag_ra
 from proc_decam_dagster.repository.refcats import ingest_refcats
 from proc_decam_dagster.repository.repository import Repository, open_repository
 from proc_decam_dagster.repository.skymap import add_discrete_skymap, exposures_outside_skymap, skymap_where
+from proc_decam_dagster.repository.staleness import find_stale
+from proc_decam_dagster.repository.takeover import Takeover, take_over
 from proc_decam_dagster.repository.visits import define_visits
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "DefectsReport",
     "IngestReport",
     "Repository",
+    "Takeover",
     "add_discrete_skymap",
     "associate",
     "associate_coadd_inputs",
@@ -34,6 +37,7 @@ __all__ = [
     "exclusions",
     "exposures_outside_skymap",
     "find_rubbish",
+    "find_stale",
     "include",
     "ingest_defects",
     "ingest_fakes",
@@ -43,6 +47,7 @@ __all__ = [
     "remove",
     "skymap_where",
     "tag_raws",
+    "take_over",
     "trash",
     "update_chain",
 ]

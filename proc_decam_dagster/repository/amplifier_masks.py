@@ -11,7 +11,7 @@ from proc_decam_dagster.camera.detectors import DETECTORS
 from proc_decam_dagster.repository.defects import boxes_to_mask, mask_to_boxes
 from proc_decam_dagster.repository.engines import INSTRUMENT
 from proc_decam_dagster.repository.exclusions import exclusions
-from proc_decam_dagster.repository.presence import has_dataset_type
+from proc_decam_dagster.repository.presence import has_collection, has_dataset_type
 from proc_decam_dagster.repository.queries import find_refs
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.collections import CALIB_BPM
@@ -70,7 +70,8 @@ def with_amplifiers(boxes: Table, detector: int, amplifiers: str) -> Table:
 
 def _certified(repo: "Repository", span: Timespan) -> dict[int, Any]:
     """Return detector → the defects that are valid in a time."""
-    if not has_dataset_type(repo.butler(), datasets.DEFECTS):
+    # The camera's own curated defects are of the same type: it may be registered before any mask is ingested.
+    if not (has_dataset_type(repo.butler(), datasets.DEFECTS) and has_collection(repo.butler(), CALIB_BPM)):
         return {}
     found = repo.butler().registry.queryDatasetAssociations(datasets.DEFECTS, collections=[CALIB_BPM])
     return {a.ref.dataId["detector"]: a.ref for a in found if a.timespan.overlaps(span)}

@@ -259,10 +259,12 @@ def _replace(butler: Any, report: CertifyReport, refs: list[Any], night: str) ->
     butler.collections.register(report.collection, CollectionType.CALIBRATION)
     if not has_dataset_type(butler, report.dataset):
         return
-    new = {master_of(ref) for ref in refs}
-    before = {master_of(ref): source_night(ref) for ref in _certified(butler, report.dataset, report.collection)}
-    if refs:
-        certify_refs(butler, report.collection, refs, VALID_BEGIN, VALID_END)
-    report.kept = len(before.keys() - new)
-    report.replaced = sorted({source for m, source in before.items() if m in new and source != night})
+    before = {master_of(ref): ref for ref in _certified(butler, report.dataset, report.collection)}
+    new = {master_of(ref): ref for ref in refs}
+    # What is certified already is left alone: others may be reading it.
+    changed = {m: ref for m, ref in new.items() if m not in before or before[m].id != ref.id}
+    if changed:
+        certify_refs(butler, report.collection, changed.values(), VALID_BEGIN, VALID_END)
+    report.kept = len(before.keys() - new.keys())
+    report.replaced = sorted({source_night(before[m]) for m in changed if m in before} - {night})
     report.certified = [master.data_id for master in sorted(new)]

@@ -75,6 +75,12 @@ def runs_of(butler: Any, chain: str) -> list[str]:
     return sorted(runs, key=lambda run: (run_stamp(run), run), reverse=True)
 
 
+def processing_chains(butler: Any) -> list[str]:
+    """Return the names of the processing chains that are there, sorted."""
+    found = butler.collections.query("*", collection_types={CollectionType.CHAINED}, flatten_chains=False)
+    return sorted(filter(names.is_processing_chain, found))
+
+
 def run_stamp(run: str) -> str:
     """Return when a RUN was made, as its name says; empty for a name without a stamp, which sorts first."""
     stamp = _STAMP.search(run)

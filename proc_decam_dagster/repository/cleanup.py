@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from lsst.daf.butler import CollectionType
 
 from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.repository.chains import processing_chains
 from proc_decam_dagster.repository.presence import has_dataset_type
-from proc_decam_dagster.survey.collections import STAMP, parse_chain
+from proc_decam_dagster.survey.collections import STAMP
 
 if TYPE_CHECKING:
     from proc_decam_dagster.repository.repository import Repository
@@ -82,7 +83,7 @@ def find_rubbish(repo: "Repository", pattern: str = "*", dataset_types: Iterable
             f"dataset type {', '.join(unknown)} does not exist",
             fix=f"`butler query-dataset-types {repo.root}` lists all",
         )
-    chains = [c for c in sorted(_chains(butler)) if fnmatch.fnmatchcase(c, pattern)]
+    chains = [c for c in processing_chains(butler) if fnmatch.fnmatchcase(c, pattern)]
     if not chains:
         raise SurveyError(f"no processing chain matches {pattern!r}", fix=f"`proc-decam status {repo.root}` shows them")
     return [rubbish for chain in chains if (rubbish := _of_chain(repo, chain, wanted)).refs or rubbish.kept]
@@ -184,15 +185,6 @@ def _held(butler: Any, name: str) -> set[Any]:
     """Return the datasets of a type that a TAGGED or CALIBRATION collection holds."""
     found = butler.registry.queryDatasetAssociations(name, collections=..., collectionTypes=_HOLDING)
     return {association.ref for association in found}
-
-
-def _chains(butler: Any) -> Iterator[str]:
-    for name in butler.collections.query("*", collection_types={CollectionType.CHAINED}, flatten_chains=False):
-        try:
-            parse_chain(name)
-        except ValueError:
-            continue
-        yield name
 
 
 def _kind(butler: Any, collection: str) -> CollectionType:

@@ -1,5 +1,6 @@
 """Calibration overrides: a list that people keep of nights and detectors that are calibrated with another night."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -129,6 +130,12 @@ def apply_overrides(repo: Repository, night: str, dataset: str) -> list[str]:
     return done + (_take_back(repo, night, dataset, back) if back else [])
 
 
+def overridden(repo: Repository, night: str, dataset: str, masters: Iterable[Master]) -> set[Master]:
+    """Return those of some masters of a night that the list has come from another night."""
+    wanted = _by_detector([o for o in read_overrides(repo) if (o.night, o.dataset) == (night, dataset)])
+    return {m for m in masters if wanted.get(m.detector, wanted.get(None, OWN)) != OWN}
+
+
 def _take_back(repo: Repository, night: str, dataset: str, masters: set[Master]) -> list[str]:
     """Decertify substitutes, and certify the night's own masters where they are complete."""
     decertify(repo, calib_collection(night, dataset), dataset, data_ids=[m.data_id for m in masters])
@@ -191,5 +198,5 @@ def _as_entry(override: Override) -> dict[str, Any]:
     return {key: values[name] for key, name in _KEYS.items()}
 
 
-def _list(masters) -> str:
+def _list(masters: Iterable[Master]) -> str:
     return ", ".join(str(d) for d in sorted({m.detector for m in masters}))

@@ -177,8 +177,11 @@ def calibrations_used(repo: Repository, night: str, dataset: str, needed: Collec
             sources.setdefault(source_night(ref), []).append(master)
     texts = []
     for source, masters in sorted(sources.items(), key=lambda item: -len(item[1])):
-        name = "own" if source == night else f"{source} ({distance(night, source)})"
-        texts.append(name if len(sources) == 1 else f"{name} for {_named(masters)}")
+        if source == night:
+            texts.insert(0, "own")
+        else:
+            text = f"{source} ({distance(night, source)})"
+            texts.append(text if len(sources) == 1 else f"{text} for {_named(masters)}")
     return ", ".join(texts) or "none"
 
 

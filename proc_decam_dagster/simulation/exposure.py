@@ -8,7 +8,7 @@ import numpy as np
 
 from proc_decam_dagster.camera.detectors import DETECTORS
 from proc_decam_dagster.camera.geometry import RAW_SHAPE, TRIMMED_SHAPE
-from proc_decam_dagster.simulation import catalogue, headers, optics, readout, rendering
+from proc_decam_dagster.simulation import catalogue, headers, mishaps, optics, readout, rendering
 from proc_decam_dagster.simulation.ccd import SUSPECT, ccd
 from proc_decam_dagster.simulation.plan import AB_OF_NANOJANSKY, Exposure, SurveyPlan, horizontal
 from proc_decam_dagster.simulation.scene import (
@@ -134,10 +134,15 @@ def take(scene: Scene, exposure: Exposure, directory: Path) -> Truth:
     plan, truth = scene.plan, Truth()
     signals, streams, wcs = {}, {}, {}
     light = exposure.obs_type == "object"
+    spoils = {detector: mishaps.of(plan, exposure, detector) for detector in plan.detectors}
+    exposure = mishaps.clouded(exposure, set.intersection(*spoils.values()) if spoils else set())
     for detector in plan.detectors:
         rng = streams[detector] = random_state(plan, exposure, detector)
         cards = wcs[detector] = optics.true_cards(detector, exposure) if light else {}
         charge = expected_charge(scene, exposure, detector, cards)
+        if spoils[detector]:
+            well = max(readout.full_well(amplifier) for amplifier in DETECTORS[detector].amplifiers)
+            mishaps.spoil_light(charge, spoils[detector], exposure.sky_e, well, np.random.default_rng(exposure.expnum))
         # A zero collects cosmic rays while it is read out, half of the readout on the average.
         rays = readout.cosmic_rays(exposure.exptime + 10.0, rng)
         if light:
@@ -156,6 +161,7 @@ def take(scene: Scene, exposure: Exposure, directory: Path) -> Truth:
     for detector in list(signals):
         bias = ccd(plan.seed, detector, plan.band).bias
         raws[detector] = readout.digitise(signals.pop(detector), bias, detector, streams[detector])
+        mishaps.spoil_raw(raws[detector], detector, spoils[detector])
     path = directory / "archive" / headers.file_name(exposure)
     write_raw(path, plan, exposure, raws)
     truth.row = archive_row(plan, exposure, path)

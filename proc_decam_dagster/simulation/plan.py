@@ -56,6 +56,8 @@ class SurveyPlan:
         Whether files hold all 62 science and 8 guide and focus CCDs, or `detectors` and two of the latter.
     linearity : `bool`
         Whether the amplifiers answer as the published table says, or in proportion to the light.
+    mishaps : `tuple` [`str`, …]
+        What goes wrong, see `mishaps`.
     """
 
     seed: int = 1
@@ -75,6 +77,7 @@ class SurveyPlan:
     fakes: int = 25
     all_extensions: bool = False
     linearity: bool = True
+    mishaps: tuple[str, ...] = ()
 
     @property
     def physical_filter(self) -> str:

@@ -51,6 +51,15 @@ def parse_chain(name: str) -> Chain:
     raise ValueError(f"{name!r} is not the name of a processing chain")
 
 
+def is_processing_chain(name: str) -> bool:
+    """Whether a collection's name is that of a processing chain."""
+    try:
+        parse_chain(name)
+    except ValueError:
+        return False
+    return True
+
+
 def run_name(parent: str, pipeline: str, step: str, when: datetime | None = None) -> str:
     """Return the name of a step's RUN, `{parent}/{pipeline}/{step}/{UTC stamp}`."""
     return f"{parent}/{pipeline}/{step}/{(when or datetime.now(UTC)).astimezone(UTC).strftime(STAMP)}"

@@ -23,12 +23,12 @@ STATISTICS = {
 
 
 class AssembleCoaddConnections(
-    pipe_base.PipelineTaskConnections, dimensions=PATCH, defaultTemplates={"coadd": COADD_NAME}
+    pipe_base.PipelineTaskConnections, dimensions=PATCH, defaultTemplates={"coadd": COADD_NAME, "warpType": "direct"}
 ):
-    """Warps in; coadd and number of inputs out."""
+    """Warps in; coadd and number of inputs out. ``warpType`` is ``direct`` or ``psfMatched``."""
 
     warps = connectionTypes.Input(
-        name=datasets.DIRECT_WARP,
+        name=datasets.DIRECT_WARP.replace("direct", "{warpType}"),
         doc="Warps of the patch.",
         storageClass="DecamImage",
         dimensions=("instrument", "skymap", "tract", "patch", "visit"),

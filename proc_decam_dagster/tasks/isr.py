@@ -17,6 +17,7 @@ from proc_decam_dagster.pixels.raw_wcs import trimmed_wcs
 from proc_decam_dagster.pixels.trails import find_trails, mask_bleed_tails
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.tasks.curated import crosstalk_matrix, crosstalk_of_others, linearity_tables
+from proc_decam_dagster.tasks.failure import CalibrationFailure
 from proc_decam_dagster.tasks.raw import amplifiers, describe
 from proc_decam_dagster.tasks.raw_statistics import bright_pixels_of
 
@@ -141,9 +142,21 @@ class IsrTask(pipe_base.PipelineTask):
             The ``crosstalkSources`` of this and of other detectors.
         defects, suspectMask : `astropy.table.Table`, optional
             Boxes ``x0, y0, width, height``.
+
+        Raises
+        ------
+        CalibrationFailure
+            Raised if no amplifier works: nothing could be calibrated.
         """
         readouts, overscans = amplifiers(raw)
         dead = dead_amplifiers(statistics["amplifiers"])
+        if len(dead) == len(readouts):
+            causes = "; ".join(f"{name}: {statistics['amplifiers'][name].get('cause', 'dead')}" for name in dead)
+            raise CalibrationFailure(
+                f"exposure {describe(raw)['exposure']} detector {describe(raw)['detector']} shows no sky on either "
+                f"amplifier ({causes})",
+                {"dead_amplifiers": len(dead)},
+            )
         response = Master.flat(flat)
         image = correct(
             raw.data, readouts, bias=Master.bias(bias), flat=response, crosstalk=crosstalk_matrix(crosstalk),

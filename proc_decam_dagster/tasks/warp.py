@@ -6,10 +6,12 @@ from typing import Any
 import lsst.pipe.base as pipe_base
 import numpy as np
 from astropy.table import Table
-from lsst.pex.config import Field
+from lsst.pex.config import Field, RangeField
 from lsst.pipe.base import connectionTypes
 
+from proc_decam_dagster.pixels.failure import MeasurementFailure
 from proc_decam_dagster.pixels.image import MaskedImage
+from proc_decam_dagster.pixels.psf_match import match_psf
 from proc_decam_dagster.pixels.psf_model import AB_ZERO_POINT
 from proc_decam_dagster.pixels.skymap import SkyMap
 from proc_decam_dagster.pixels.warp import warp
@@ -47,12 +49,27 @@ class MakeDirectWarpConnections(
         storageClass="DecamImage",
         dimensions=("instrument", "skymap", "tract", "patch", "visit"),
     )
+    psf_matched = connectionTypes.Output(
+        name=datasets.PSF_MATCHED_WARP,
+        doc="The same with one round Gaussian PSF, if asked for and if the visit's seeing allows it.",
+        storageClass="DecamImage",
+        dimensions=("instrument", "skymap", "tract", "patch", "visit"),
+    )
+
+    def __init__(self, *, config=None) -> None:
+        super().__init__(config=config)
+        if config is not None and not config.doPsfMatched:
+            self.outputs.remove("psf_matched")
 
 
 class MakeDirectWarpConfig(pipe_base.PipelineTaskConfig, pipelineConnections=MakeDirectWarpConnections):
-    """How little of a patch is still worth a warp."""
+    """How little of a patch is still worth a warp, and whether PSF-matched ones are made."""
 
     minCoverage = Field[float](doc="Least fraction of the patch that the visit must cover.", default=0.001)
+    doPsfMatched = Field[bool](doc="Make PSF-matched warps too?", default=False)
+    psfMatchedFwhm = RangeField[float](
+        doc="FWHM of the PSF-matched warps, arcsec; a visit of worse seeing has none.", default=1.8, min=0.5, max=5.0
+    )
 
 
 class MakeDirectWarpTask(pipe_base.PipelineTask):
@@ -69,12 +86,14 @@ class MakeDirectWarpTask(pipe_base.PipelineTask):
             handles, butlerQC.get(inputRefs.summary), butlerQC.get(inputRefs.skymap),
             tract=int(data_id["tract"]), patch=int(data_id["patch"]), visit=int(data_id["visit"]),
         )  # fmt: skip
-        butlerQC.put(outputs, outputRefs)
+        butlerQC.put(outputs.warp, outputRefs.warp)
+        if outputs.psf_matched is not None:
+            butlerQC.put(outputs.psf_matched, outputRefs.psf_matched)
 
     def run(
         self, exposures: Mapping[int, Any], summary: Table, skymap: SkyMap, *, tract: int, patch: int, visit: int
     ) -> pipe_base.Struct:
-        """Return ``warp``.
+        """Return ``warp`` and ``psf_matched``, the latter `None` if not asked for or if the seeing is too bad.
 
         Parameters
         ----------
@@ -110,7 +129,16 @@ class MakeDirectWarpTask(pipe_base.PipelineTask):
         }  # fmt: skip
         self.log.info("visit %d on tract %d patch %d: %d detectors, %.0f %% covered", visit, tract, patch,
                       len(chosen), 100 * coverage)  # fmt: skip
-        return pipe_base.Struct(warp=image)
+        return pipe_base.Struct(warp=image, psf_matched=self._matched(image) if self.config.doPsfMatched else None)
+
+    def _matched(self, image: MaskedImage) -> MaskedImage | None:
+        """Return the PSF-matched warp, or `None`, with a warning, if the seeing is too bad for it."""
+        pixel_arcsec = float(np.sqrt(abs(np.linalg.det(image.wcs.pixel_scale_matrix)))) * 3600
+        try:
+            return match_psf(image, self.config.psfMatchedFwhm / pixel_arcsec)
+        except MeasurementFailure as failure:
+            self.log.warning("no PSF-matched warp of visit %s: %s", image.metadata["visit"], failure)
+            return None
 
 
 def _read(exposures: Mapping[int, Any], chosen: list[int], used: list[dict[str, Any]]) -> Iterator[MaskedImage]:

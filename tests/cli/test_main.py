@@ -48,18 +48,6 @@ def test_exit_codes_of_the_real_command(tmp_path):
     assert run("night").returncode == 2 and run("nonsense").returncode == 2
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "night repo table --slurm", "night repo table --pipeline-slurm", "night repo table --provider EpycProvider",
-        "pipeline repo bias 20190401 --slurm", "coadd repo 2019* --slurm", "coadd repo 2019* --provider X",
-    ],
-)  # fmt: skip
-def test_what_is_not_there_yet_says_so(line):
-    result = CliRunner().invoke(main, line.split())
-    assert result.exit_code == 2 and "not part of this version" in result.output
-
-
 def test_several_values_of_one_option():
     many = {"--steps": Many(["--steps"], accepts=str.isalnum), "-d": Many(["-d"])}
     assert spread(["repo", "--steps", "1", "2a", "./x", "-d", "a", "b", "--where", "c"], many) == (

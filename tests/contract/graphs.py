@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from lsst.daf.butler import DatasetType, DimensionUniverse
@@ -60,8 +61,10 @@ def steps(proc_type: str, template_type: str = "meanclip") -> list[Step]:
 ALL_STEPS = [step for proc_type in PROC_TYPES for step in steps(proc_type)]
 
 
-def graph_of(step: Step, folder: Path = PIPELINES, config: dict | None = None) -> PipelineGraph:
+@cache
+def graph_of(step: Step, folder: Path = PIPELINES, coadd_name: str = "") -> PipelineGraph:
     """Return the graph of a step, resolved: connections made, dimensions and dataset types agreed upon."""
+    config = {"parameters:coaddName": coadd_name} if coadd_name else None
     graph = load_pipeline(str(folder / step.file), step.name, config).to_graph()
     graph.resolve(dimensions=UNIVERSE, dataset_types=REFCATS)
     return graph
@@ -169,7 +172,15 @@ def past_suspect_mask(folder: Path = PIPELINES) -> list[str]:
     ways = arrows(steps("drp"), folder)
     marks = {task for task in ways[datasets.SUSPECT_MASK] if task.startswith("task:")}
     assert len(marks) == 1, marks
-    calibrated = (datasets.CALEXP, datasets.INJECTED_CALEXP)
-    # the frames themselves: what was measured on clean exposures may be used for the injected
-    ways = {node: after for node, after in ways.items() if node not in (datasets.CALEXP, datasets.SRC)}
-    return sorted(reached(ways, datasets.POST_ISR, without=marks.pop()) & set(calibrated))
+    calibrated = {datasets.CALEXP, datasets.INJECTED_CALEXP}
+    # Pixels go from exposure to exposure, and a calibrated one ends their way: what is measured on clean exposures is
+    # used to inject fakes, but not their pixels.
+    kept = {node for node in ways if node.startswith("task:")} | exposures(steps("drp"), folder)
+    pixels = {node: after & kept for node, after in ways.items() if node in kept - calibrated}
+    return sorted(reached(pixels, datasets.POST_ISR, without=marks.pop()) & calibrated)
+
+
+def exposures(selected: Iterable[Step], folder: Path = PIPELINES) -> set[str]:
+    """Return the dataset types of steps that are images with mask."""
+    nodes = [node for step in selected for node in graph_of(step, folder).dataset_types.values()]
+    return {node.name for node in nodes if node.storage_class_name.startswith("Exposure")}

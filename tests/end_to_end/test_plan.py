@@ -76,3 +76,22 @@ def quanta(text: str, task: str) -> int:
     """Return the number of a task's quanta in the table that `qgraph` prints."""
     (line,) = [line for line in text.splitlines() if line.split()[:1] == [task]]
     return int(line.split()[1])
+
+
+def test_two_nights_are_compared(sample):
+    done = sample.run(f"proc-decam compare ./repo 20190401/drp {sample.nights[-1]}/drp --json")
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert made["software"] == {} and made["configuration"] == {}
+    only_first, only_second = made["inputs"]["isr"]
+    assert only_first and only_second and not set(only_first) & set(only_second)
+    calexps = made["figures"]["calexp"]
+    assert calexps == [len(only_first), len(only_second)]
+    assert all(0.5 < seeing < 2 for seeing in made["figures"]["seeing_arcsec"])
+    same = json.loads(sample.run("proc-decam compare ./repo 20190401/drp 20190401/drp --json").stdout)
+    assert not same["inputs"] and all(a == b for a, b in same["figures"].values())
+
+
+def test_a_fresh_survey_has_nothing_stale(sample):
+    done = sample.run("proc-decam stale ./repo")
+    assert done.returncode == 0 and done.stdout == "nothing is stale\n", done.stderr

@@ -42,7 +42,8 @@ def test_advice_is_a_command():
     parts = {"root": "./repo", "chain": "20190401/bias", "step": "step1", "pipeline": "bias.yaml"}
     parts["data_id"] = {"detector": 3}
     command = action("ValueError", False, **parts)
-    assert "proc-decam execute ./repo 20190401/bias --pipeline bias.yaml#step1" in command and command.endswith(" --retry-failed")
+    assert "proc-decam execute ./repo 20190401/bias --pipeline bias.yaml#step1" in command
+    assert command.endswith(" --retry-failed")
     assert '--where "detector=3"' in command
     assert "J=1" in action("MemoryError", True, **parts)
     assert "--time-limit" in action(TIME_LIMIT, False, **parts)

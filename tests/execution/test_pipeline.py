@@ -5,7 +5,9 @@ from toy.repository import PIPELINES, add_night
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.execution import TaskCounts, run_pipeline
-from proc_decam_dagster.repository.queries import find_certified
+from proc_decam_dagster.repository.overrides import add_override
+from proc_decam_dagster.repository.queries import find_certified, source_night
+from proc_decam_dagster.repository.substitutes import calibrations_used
 
 NIGHT = "20190402"
 
@@ -103,3 +105,16 @@ def test_report_is_json_friendly(run):
 
     text = json.dumps(run(config={"cpBiasIsr:bad": [2], "cpBiasIsr:mode": "error"}).to_dict())
     assert '"ok": false' in text and "RuntimeError" in text
+
+
+def test_an_override_holds_when_the_nights_own_are_made_again(run, repository, pool):
+    add_night(repository, "20190403", "bias", range(301, 306), detectors=(1, 2, 3))
+    assert run_pipeline(repository, "bias", "20190403", pool=pool, pipeline_dir=str(PIPELINES)).ok
+    assert run().ok
+    add_override(repository, NIGHT, "bias", "20190403", (2,), "tape bump")
+    again = run(steps="2", skip_existing=False)
+    assert again.ok and again.certified.kept == 1 and not again.certified.replaced
+    sources = {r.dataId["detector"]: source_night(r) for r in find_certified(repository, "bias", f"{NIGHT}/calib/bias")}
+    assert sources == {1: NIGHT, 2: "20190403", 3: NIGHT}
+    add_override(repository, NIGHT, "bias", "own", (2,))
+    assert calibrations_used(repository, NIGHT, "bias") == "own" and sorted(certified(repository)) == [1, 2, 3]

@@ -113,6 +113,16 @@ def test_nothing_starts_before_the_first_task_and_nothing_stays_after_close(work
     assert gone(pids)
 
 
+def test_workers_come_from_the_process_that_was_started_before(works):
+    with WorkerPool(1, preload=("toy.tasks",)) as pool:
+        pool.start()
+        server = pool._server.pid
+        pool.start()
+        assert pool.pids == []
+        pool.submit(works[0])
+        assert finish(pool)[0].outcome.ok and pool._server.pid == server
+
+
 def test_stop_from_another_thread(pool, works):
     with WorkerPool(1, preload=("toy.tasks",)) as pool:
         pool.submit(works[0])

@@ -1,5 +1,7 @@
 """`release_failures`: failures that may pass are run again, others stay, nothing is deleted."""
 
+import time
+
 import pytest
 
 from proc_decam_dagster.errors import SurveyError
@@ -14,7 +16,8 @@ RUN = f"{CHAIN}/bias/step1/20190402T000000Z"
 def attempt(detector: int, *, transient: bool, run: str = RUN) -> Attempt:
     data_id = data_id_key({"instrument": "DECam", "detector": detector})
     kind = "MemoryError" if transient else "ValueError"
-    return Attempt("isr", data_id, 0.0, 1.0, 1.0, 10.0, FAILED, kind, "it failed", transient, CHAIN, run, "step1")
+    now = time.time()
+    return Attempt("isr", data_id, now, 1.0, 1.0, 10.0, FAILED, kind, "it failed", transient, CHAIN, run, "step1")
 
 
 def test_transient_failures_of_a_run_are_released(repository):

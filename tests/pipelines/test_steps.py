@@ -108,8 +108,7 @@ def test_dataset_names_are_those_of_the_one_table(proc_type, names):
 
 
 def test_warp_coadd_name_reaches_warps_and_coadds():
-    named = {"parameters:coaddName": "other"}
-    warps = graph_of(Step("drp", "DRP.yaml", "step3a"), config=named)
+    warps = graph_of(Step("drp", "DRP.yaml", "step3a"), coadd_name="other")
     assert {"otherCoadd_directWarp", "otherCoadd_psfMatchedWarp"} <= outputs(warps)
-    coadd = graph_of(Step("coadd", "median-template.yaml", "step3b"), config=named)
+    coadd = graph_of(Step("coadd", "median-template.yaml", "step3b"), coadd_name="other")
     assert {"otherCoadd_directWarp", "otherCoadd_psfMatchedWarp"} <= graphs.inputs(coadd)

@@ -21,8 +21,13 @@ def line(x, y, degrees, peak, sigma):
 
 
 @pytest.mark.parametrize(
-    "trails", [[(1000, 2000, 33, 200, 2.2)], [(900, 700, 3, 40, 2.0), (1000, 2500, 100, 80, 6.0)], [(1500, 3500, -60, 3000, 3.0)]]
-)  # fmt: skip
+    "trails",
+    [
+        [(1000, 2000, 33, 200, 2.2)],
+        [(900, 700, 3, 40, 2.0), (1000, 2500, 100, 80, 6.0)],
+        [(1500, 3500, -60, 3000, 3.0)],
+    ],
+)
 def test_trails_are_found_and_masked_to_where_they_vanish(trails):
     light = np.sum([line(*each) for each in trails], axis=0)
     image = scene(6, extra=light).image

@@ -1,6 +1,7 @@
 """A survey of tiny raw files with real header cards, and a repository of it."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -125,35 +126,35 @@ def night(ingested_template, tmp_path) -> Repository:
     repository.close()
 
 
+def put_dataset(repo, name, run, dimensions, is_calibration=False, **data_id):
+    """Put a small dictionary as a dataset: a stand-in for what pipelines write."""
+    butler = repo.butler(writeable=True)
+    kind = DatasetType(name, dimensions, "StructuredDataDict", universe=butler.dimensions, isCalibration=is_calibration)
+    butler.registry.registerDatasetType(kind)
+    if "instrument" in kind.dimensions:
+        data_id["instrument"] = "DECam"
+    return butler.put({"value": 1}, kind, data_id, run=run)
+
+
+def make_masters(repo, of, name="bias", detectors=(1, 25), filters=(FILTER,)):
+    """Make and certify a night's own masters."""
+    run = f"{of}/{name}/{name}/step2/20240101T000000Z"
+    repo.butler(writeable=True).collections.register(run, CollectionType.RUN)
+    dimensions = ("instrument", "detector") + (("physical_filter",) if name == "flat" else ())
+    data_ids = [{"detector": d} for d in detectors]
+    if name == "flat":
+        data_ids = [d | {"physical_filter": f} for d in data_ids for f in filters]
+    refs = [put_dataset(repo, name, run, dimensions, True, **d) for d in data_ids]
+    certify_refs(repo.butler(writeable=True), f"{of}/calib/{name}", refs, VALID_BEGIN, VALID_END)
+
+
 @pytest.fixture
 def put():
-    """A function that puts a small dictionary as a dataset: a stand-in for what pipelines write."""
-
-    def put_dataset(repo, name, run, dimensions, is_calibration=False, **data_id):
-        butler = repo.butler(writeable=True)
-        kind = DatasetType(
-            name, dimensions, "StructuredDataDict", universe=butler.dimensions, isCalibration=is_calibration
-        )
-        butler.registry.registerDatasetType(kind)
-        if "instrument" in kind.dimensions:
-            data_id["instrument"] = "DECam"
-        return butler.put({"value": 1}, kind, data_id, run=run)
-
+    """The function `put_dataset`."""
     return put_dataset
 
 
 @pytest.fixture
-def masters(night, put):
-    """A function that makes and certifies a night's own masters."""
-
-    def make(of, name="bias", detectors=(1, 25), filters=(FILTER,)):
-        run = f"{of}/{name}/{name}/step2/20240101T000000Z"
-        night.butler(writeable=True).collections.register(run, CollectionType.RUN)
-        dimensions = ("instrument", "detector") + (("physical_filter",) if name == "flat" else ())
-        data_ids = [{"detector": d} for d in detectors]
-        if name == "flat":
-            data_ids = [d | {"physical_filter": f} for d in data_ids for f in filters]
-        refs = [put(night, name, run, dimensions, True, **d) for d in data_ids]
-        certify_refs(night.butler(writeable=True), f"{of}/calib/{name}", refs, VALID_BEGIN, VALID_END)
-
-    return make
+def masters(night):
+    """A function that makes and certifies a night's own masters in the repository of `night`."""
+    return partial(make_masters, night)

@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.repository.overrides import FILE, add_override, apply_overrides, read_overrides
+from proc_decam_dagster.repository.overrides import FILE, add_override, apply_overrides, overridden, read_overrides
+from proc_decam_dagster.repository.queries import Master
 from proc_decam_dagster.repository.substitutes import calibrations_used, substitutes_recorded
 
 NIGHT, BEFORE = "20190401", "20190330"
@@ -14,12 +15,13 @@ def test_one_detector_of_another_night(night, masters):
     masters(NIGHT), masters(BEFORE)
     (done,) = add_override(night, NIGHT, "bias", BEFORE, (25,), "tape bump")
     assert done == f"night {NIGHT}: bias of detectors 25 from night {BEFORE}"
-    assert calibrations_used(night, NIGHT, "bias") == f"own for detector 1, {BEFORE} (2 days earlier) for detector 25"
+    assert calibrations_used(night, NIGHT, "bias") == f"own, {BEFORE} (2 days earlier) for detector 25"
     (override,) = read_overrides(night)
     assert (override.detectors, override.source, override.why) == ((25,), BEFORE, "tape bump")
     assert override.who and override.when
     assert substitutes_recorded(night)[0]["why"] == "override: tape bump"
     assert apply_overrides(night, NIGHT, "bias") == []  # done before
+    assert overridden(night, NIGHT, "bias", [Master(1), Master(25)]) == {Master(25)}
 
 
 def test_later_entries_win_and_own_takes_back(night, masters):

@@ -20,7 +20,7 @@ class SciencePipelinesEngine:
 
     name = "science-pipelines"
     instrument_class = "lsst.obs.decam.DarkEnergyCamera"
-    pipeline_folder = "science-pipelines"
+    pipeline_folder = ""
     coadd_memory_mb = ((50, 6 * 1024.0), (150, 12 * 1024.0))
     """As the survey team that ran the replaced system measured on patches of 4,200 pixels a side."""
 

@@ -42,9 +42,9 @@ class ToyRepository(Repository):
         return (ToyRepository, (str(self.root),))
 
 
-def make_repository(root: Path, detectors=(1, 2, 3, 4)) -> ToyRepository:
-    """Make a repository without any exposure."""
-    Butler.makeRepo(str(root))
+def make_repository(root: Path, detectors=(1, 2, 3, 4), registry: dict | None = None) -> ToyRepository:
+    """Make a repository without any exposure, its registry in SQLite unless another is configured."""
+    Butler.makeRepo(str(root), config={"registry": registry} if registry else None)
     repository = ToyRepository(root)
     butler = repository.butler(writeable=True)
     registry = butler.registry

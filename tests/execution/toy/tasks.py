@@ -20,10 +20,12 @@ class AddConnections(PipelineTaskConnections, dimensions=FRAME, defaultTemplates
 class AddConfig(PipelineTaskConfig, pipelineConnections=AddConnections):
     bad = ListField(dtype=int, default=[], doc="Detectors that fail.")
     badExposures = ListField(dtype=int, default=[], doc="Exposures in which they fail; all if empty.")
-    mode = Field(dtype=str, default="error", doc="How: error, partial, memory, os, kill, exit, slow, nowork.")
+    mode = Field(dtype=str, default="error", doc="How: error, partial, allocate, memory, os, kill, exit, slow, nowork.")
     times = Field(dtype=int, default=10**6, doc="How often a bad quantum fails before it succeeds.")
     memory = Field(dtype=str, default="", doc="Folder that remembers how often it failed.")
     seconds = Field(dtype=float, default=0.0, doc="How long every quantum takes.")
+    diary = Field(dtype=str, default="", doc="Folder that gets a file each time that a quantum is begun.")
+    megabytes = Field(dtype=int, default=0, doc="What a bad quantum allocates in the mode allocate.")
 
 
 class AddTask(PipelineTask):
@@ -32,6 +34,9 @@ class AddTask(PipelineTask):
 
     def runQuantum(self, butlerQC, inputRefs, outputRefs):
         data_id = inputRefs.before.dataId
+        if self.config.diary:
+            name = f"{self.log.name} {data_id['exposure']} {data_id['detector']} {os.getpid()} {time.time_ns()}"
+            (Path(self.config.diary) / name).touch()
         value = butlerQC.get(inputRefs.before)["value"]
         time.sleep(self.config.seconds)
         if data_id["detector"] in self.config.bad and self._may_fail(data_id):
@@ -57,6 +62,8 @@ class AddTask(PipelineTask):
             case "partial":
                 butlerQC.put(Struct(after={"value": 0.0}), outputRefs)
                 raise RuntimeError("toy failure after writing")
+            case "allocate":
+                bytearray(self.config.megabytes * 2**20)
             case "memory":
                 raise MemoryError("Unable to allocate toy memory")
             case "os":

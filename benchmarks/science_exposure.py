@@ -1,0 +1,114 @@
+"""Figures of a CCD from its raw file to its calibrated one, of many at once, and of the memory that they take.
+
+The CCDs are worked on as the tasks do, files read and written, without the Butler. They are exposures of one simulated
+detector: the same work for each process.
+"""
+
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from science_timing import cpu_seconds, figure
+
+PAIRS = 5
+CCDS = 8
+"""CCDs of one exposure where no more are asked for."""
+
+_sample = None
+
+
+def _prepare(folder: str) -> None:
+    """Load what a worker keeps: modules, compiled kernels, masters and reference catalogues."""
+    global _sample
+    import warnings
+
+    warnings.simplefilter("ignore")
+    from science_sample import Sample
+
+    _sample = Sample(Path(folder), lambda text: None)
+    _calibrate(_sample.expnums("object")[0])
+
+
+def _calibrate(expnum: int) -> tuple[float, float]:
+    """Reduce one CCD from file to file; return its CPU seconds and the process's peak memory, GB."""
+    from proc_decam_dagster.instrument.image_file import write_image
+
+    start = cpu_seconds()
+    made = _sample.calibrate(_sample.detrend(_sample.raw(expnum)), expnum)
+    with tempfile.TemporaryDirectory(prefix="decam-bench-") as folder:
+        write_image(f"{folder}/calexp.fits", made.exposure)
+        made.sources.write(f"{folder}/sources.parquet", format="parquet")
+    return cpu_seconds() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _ready() -> int:
+    """Return the worker's number: it has been prepared."""
+    time.sleep(0.5)
+    return os.getpid()
+
+
+def _pool(folder: Path, workers: int) -> ProcessPoolExecutor:
+    pool = ProcessPoolExecutor(workers, get_context("forkserver"), initializer=_prepare, initargs=(str(folder),))
+    while len({future.result() for future in [pool.submit(_ready) for _ in range(workers)]}) < workers:
+        pass
+    return pool
+
+
+def figures(folder: Path, numbers: list[int], say: Callable[[str], None], ccds: int = CCDS) -> Iterator[dict[str, Any]]:
+    """Yield the figures.
+
+    Parameters
+    ----------
+    folder : `pathlib.Path`
+        Of the sample.
+    numbers : `list` [`int`]
+        Its exposures.
+    ccds : `int`
+        CCDs of one exposure; 62 are all of them.
+    """
+    with _pool(folder, 1) as one:
+        few = [future.result() for future in [one.submit(_calibrate, n) for n in numbers[:3]]]
+        many = [future.result() for future in [one.submit(_calibrate, n) for n in numbers * 2]]
+        yield figure("raw to calibrated CCD, I/O included, CPU", np.median([cpu for cpu, _ in few]), "s", 3.0)
+        yield figure("raw to calibrated CCD, peak memory", few[-1][1], "GB", 1.0)
+        yield figure(f"peak memory after {len(many)} exposures over that after {len(few)}", many[-1][1] / few[-1][1], "",
+                     1.05)  # fmt: skip
+        cores = len(os.sched_getaffinity(0))
+        say(f"an exposure of {ccds} CCDs on {cores} cores, {PAIRS} pairs")
+        work = [numbers[k % len(numbers)] for k in range(ccds)]
+        with _pool(folder, cores) as all_cores:
+            efficiency = []
+            for _ in range(PAIRS):
+                serial, parallel = (_wall(pool, work) for pool in (one, all_cores))
+                # the last CCD of an uneven number leaves cores idle, which is not a loss of efficiency
+                rounds = -(-ccds // cores) * cores / ccds
+                efficiency.append(serial * rounds / (cores * parallel))
+        name = f"parallel efficiency of a {ccds}-CCD exposure on {cores} cores, median of {PAIRS} pairs"
+        yield figure(name, 100 * np.median(efficiency), "%", 85, at_least=True)
+        yield figure("… smallest of the pairs", 100 * min(efficiency), "%")
+        yield figure(f"a {ccds}-CCD exposure on {cores} cores, wall", parallel, "s")
+        yield figure("load of the machine before it", os.getloadavg()[2])
+
+
+def _wall(pool: ProcessPoolExecutor, work: list[int]) -> float:
+    start = time.perf_counter()
+    list(pool.map(_calibrate, work))
+    return time.perf_counter() - start
+
+
+def imports_seconds() -> float:
+    """Return the CPU seconds that a new process needs to import all that calibrates a CCD."""
+    import subprocess
+
+    before = cpu_seconds(children=True) - cpu_seconds()
+    modules = "proc_decam_dagster.tasks.isr, proc_decam_dagster.tasks.calibrate_image"
+    subprocess.run([sys.executable, "-c", f"import {modules}"], check=True)
+    return cpu_seconds(children=True) - cpu_seconds() - before

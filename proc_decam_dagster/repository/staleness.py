@@ -1,0 +1,207 @@
+"""What is stale: products older than what they were made from, told from the RUNs that the chains' searches find.
+
+A RUN's name ends with the time when it was made. A product is stale if what it is made from has been made since: a
+calibrated exposure after its night got another master, a template after a late night, a difference after both.
+"""
+
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.repository.association import coadd_nights
+from proc_decam_dagster.repository.certify import outdated_masters
+from proc_decam_dagster.repository.chains import processing_chains, run_stamp
+from proc_decam_dagster.repository.exclusions import exclusions
+from proc_decam_dagster.repository.queries import Master, find_refs
+from proc_decam_dagster.repository.substitutes import certified_masters
+from proc_decam_dagster.survey import datasets
+from proc_decam_dagster.survey.calibration_policy import CERTIFIED
+from proc_decam_dagster.survey.collections import Chain, coadd_inputs_collection, parse_chain
+from proc_decam_dagster.survey.proc_types import PROC_TYPES
+
+if TYPE_CHECKING:
+    from proc_decam_dagster.repository.repository import Repository
+
+SHOWN = 10
+
+
+@dataclass
+class Stale:
+    """Products of one chain that are stale for one reason.
+
+    Attributes
+    ----------
+    chain, dataset : `str`
+        The chain, and the type of the products.
+    data_ids : `list` [`dict`]
+        Which, without the instrument and the skymap.
+    because : `str`
+        What has changed since they were made.
+    command : `str`
+        What makes them anew.
+    """
+
+    chain: str
+    dataset: str
+    data_ids: list[dict[str, Any]]
+    because: str
+    command: str
+
+
+def find_stale(repo: "Repository", pattern: str = "*") -> list[Stale]:
+    """Return what is stale in the chains that a shell-like pattern matches, in the order in which to mend it.
+
+    Raises
+    ------
+    SurveyError
+        If no chain matches.
+    """
+    chains = [parse_chain(c) for c in processing_chains(repo.butler()) if fnmatch.fnmatchcase(c, pattern)]
+    if not chains:
+        raise SurveyError(f"no processing chain matches {pattern!r}", fix=f"`proc-decam status {repo.root}` shows them")
+    found: list[Stale] = []
+    for name in PROC_TYPES:
+        for chain in sorted((c for c in chains if c.proc_type == name), key=str):
+            found += _LOOK[name](repo, chain)
+    return found
+
+
+def _masters(repo: "Repository", chain: Chain) -> Iterable[Stale]:
+    """Look at master calibrations: frames that came late, a bias that is newer than the flat."""
+    row = PROC_TYPES[chain.proc_type]
+    again = f"proc-decam night {repo.root} {chain.subset} --proc-type {row.name}"
+    late = outdated_masters(repo, row.name, chain.subset)
+    if late:
+        yield Stale(str(chain), row.certifies, [m.data_id for m in late], "frames were processed since", again)
+    if row.certifies == datasets.FLAT:
+        flats = {
+            m: r
+            for m, r in certified_masters(repo, chain.subset, datasets.FLAT).items()
+            if r.run.startswith(f"{chain}/")
+        }
+        yield from _newer_masters(repo, chain, datasets.FLAT, {m: [r] for m, r in flats.items()}, [datasets.BIAS])
+
+
+def _calibrated(repo: "Repository", chain: Chain) -> Iterable[Stale]:
+    """Look at a night's calibrated exposures and warps."""
+    calexps = find_refs(repo, datasets.CALEXP, str(chain))
+    by_master: dict[Master, list[Any]] = {}
+    for ref in calexps:
+        by_master.setdefault(Master(ref.dataId["detector"], ref.dataId["physical_filter"]), []).append(ref)
+    yield from _newer_masters(repo, chain, datasets.CALEXP, by_master, list(CERTIFIED))
+    yield from _listed_since(repo, chain, calexps)
+    newest: dict[int, str] = {}
+    for ref in calexps:
+        newest[ref.dataId["visit"]] = max(newest.get(ref.dataId["visit"], ""), run_stamp(ref.run))
+    warps = find_refs(repo, datasets.named(datasets.DIRECT_WARP), str(chain))
+    old = [w for w in warps if run_stamp(w.run) < newest.get(w.dataId["visit"], "")]
+    if old:
+        visits = sorted({w.dataId["visit"] for w in old})
+        yield _stale(repo, chain, old[0].datasetType.name, old, "their visits were calibrated anew",
+                     f"visit IN ({', '.join(map(str, visits))})", "--steps 3a ")  # fmt: skip
+
+
+def _newer_masters(
+    repo: "Repository", chain: Chain, dataset: str, products: Mapping[Master, list[Any]], masters: list[str]
+) -> Iterable[Stale]:
+    """Find the products that are older than a master that they are made with."""
+    for kind in masters:
+        certified = certified_masters(repo, chain.subset, kind)
+        old = [
+            ref for master, refs in products.items()
+            if (source := certified.get(master) or certified.get(Master(master.detector))) is not None
+            for ref in refs if run_stamp(ref.run) < run_stamp(source.run)
+        ]  # fmt: skip
+        if old:
+            detectors = sorted({ref.dataId["detector"] for ref in old})
+            where = f"detector IN ({', '.join(map(str, detectors))})"
+            yield _stale(repo, chain, dataset, old, f"there is a newer {kind}", where)
+
+
+def _listed_since(repo: "Repository", chain: Chain, calexps: list[Any]) -> Iterable[Stale]:
+    """Find calibrated exposures that the list of exclusions has come to leave out, or to mask an amplifier of."""
+    listed = exclusions(repo)
+    night = chain.subset
+    out = [r for r in calexps if listed.reason(r.dataId["visit"], r.dataId["detector"], night)]
+    if out:
+        command = f"proc-decam exclusions {repo.root} shows why; leave them out of coadds by making these anew"
+        yield Stale(str(chain), datasets.CALEXP, _ids(out), "the list of exclusions leaves them out since", command)
+    for entry in listed.amplifiers():
+        when = entry.when.replace("-", "").replace(":", "")
+        old = [r for r in calexps if r.dataId["detector"] in entry.detectors and run_stamp(r.run) < when]
+        if old and entry.of_night(night):
+            where = f"detector IN ({', '.join(map(str, entry.detectors))})"
+            yield _stale(repo, chain, datasets.CALEXP, old, f"amplifier {entry.amplifier} is masked since", where)
+
+
+def _template(repo: "Repository", chain: Chain) -> Iterable[Stale]:
+    """Look at a coadd: warps that came or went since, warps that are newer."""
+    name = datasets.named(datasets.DIRECT_WARP)
+    nights = coadd_nights(repo, chain.coadd_subset, chain.template_type)
+    inputs = set(find_refs(repo, name, coadd_inputs_collection(chain.coadd_subset, chain.template_type)))
+    now = {ref for night in nights for ref in find_refs(repo, name, PROC_TYPES["drp"].chain(night))}
+    coadds = find_refs(repo, datasets.named(datasets.COADD), str(chain))
+    again = (
+        f"proc-decam coadd {repo.root} {'|'.join(nights)} --coadd-subset {chain.coadd_subset} "
+        f"--template-type {chain.template_type} --no-skip-existing"
+    )
+    for refs, because in ((now - inputs, "warps were made since"), (inputs - now, "some of its warps are no more")):
+        places = {_place(ref) for ref in refs}
+        old = [ref for ref in coadds if _place(ref) in places]
+        if old:
+            yield Stale(str(chain), datasets.named(datasets.COADD), _ids(old), because, again)
+
+
+def _difference(repo: "Repository", chain: Chain) -> Iterable[Stale]:
+    """Look at a night's differences: calibrated exposures and templates that are newer."""
+    differences = find_refs(repo, datasets.named(datasets.DIFFERENCE), str(chain))
+    if not differences:
+        return
+    drp = PROC_TYPES["drp"].chain(chain.subset)
+    calexps = {_frame(r): run_stamp(r.run) for r in find_refs(repo, datasets.CALEXP, drp)}
+    old = [r for r in differences if run_stamp(r.run) < calexps.get(_frame(r), "")]
+    if old:
+        visits = sorted({r.dataId["visit"] for r in old})
+        where = f"visit IN ({', '.join(map(str, visits))})"
+        yield _stale(repo, chain, old[0].datasetType.name, old, "their visits were calibrated anew", where)
+    template = PROC_TYPES["coadd"].chain("", chain.coadd_subset, chain.template_type)
+    newest: dict[str, str] = {}
+    for ref in find_refs(repo, datasets.named(datasets.COADD), template):
+        newest[ref.dataId["band"]] = max(newest.get(ref.dataId["band"], ""), run_stamp(ref.run))
+    old = [r for r in differences if run_stamp(r.run) < newest.get(r.dataId["band"], "")]
+    if old:
+        yield _stale(repo, chain, old[0].datasetType.name, old, f"the template {template} is newer", "")
+
+
+_LOOK: dict[str, Callable[["Repository", Chain], Iterable[Stale]]] = {
+    "bias": _masters, "flat": _masters, "drp": _calibrated, "coadd": _template, "diff_drp": _difference,
+}  # fmt: skip
+
+
+def _stale(
+    repo: "Repository", chain: Chain, dataset: str, refs: list[Any], because: str, where: str, steps: str = ""
+) -> Stale:
+    """Return an entry whose command runs the chain's pipeline again on what is stale."""
+    options = "".join(
+        f"--{name.replace('_', '-')} {value} "
+        for name in ("coadd_subset", "template_type") if (value := getattr(chain, name))
+    )  # fmt: skip
+    query = f'--where "{where}" ' if where else ""
+    command = (
+        f"proc-decam pipeline {repo.root} {chain.proc_type} {chain.subset} {options}{steps}{query}--no-skip-existing"
+    )
+    return Stale(str(chain), dataset, _ids(refs), because, command)
+
+
+def _ids(refs: Iterable[Any]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in r.dataId.required.items() if k not in ("instrument", "skymap")} for r in refs]
+
+
+def _place(ref: Any) -> tuple[int, int]:
+    return ref.dataId["tract"], ref.dataId["patch"]
+
+
+def _frame(ref: Any) -> tuple[int, int]:
+    return ref.dataId["visit"], ref.dataId["detector"]

@@ -1,0 +1,85 @@
+"""Steps on a real Slurm: what succeeds, what fails, what is repeated, and what is written down of it."""
+
+from collections import Counter
+
+import pytest
+
+from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.execution import Ledger, run_step
+from proc_decam_dagster.execution.bps import Bps, unfinished
+
+NIGHT = "20190401"
+CHAIN = f"{NIGHT}/bias"
+
+
+def made(repository, dataset_type: str) -> list:
+    """Return the data ids of what is in the chain, each as often as it is there."""
+    refs = repository.butler().query_datasets(dataset_type, collections=CHAIN, find_first=False, limit=None)
+    return sorted((ref.dataId["exposure"], ref.dataId["detector"]) for ref in refs)
+
+
+def test_a_step_is_run_in_slurm_jobs(repository, steps, slurm_site):
+    seen = []
+    report = run_step(
+        repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, backend=Bps(slurm_site), progress=seen.append
+    )
+    assert report.ok and report.succeeded == 24 == report.quanta
+    assert made(repository, "two") == [(e, d) for e in (101, 102, 103) for d in (1, 2, 3, 4)]
+    attempts = Ledger.of(repository).attempts(CHAIN)
+    assert Counter((a.backend, a.outcome) for a in attempts) == {("bps", "succeeded"): 24}
+    assert {a.host for a in attempts} <= {"n1", "n2"}
+    assert all(a.seconds > 0 and a.peak_memory_mb > 10 and a.memory_requested_mb == 1024 for a in attempts)
+    assert seen[-1].done == 24 == seen[-1].total
+    assert not unfinished(repository.state_dir)
+    # Quanta share the imports of few processes.
+    pids = {repository.butler().get(ref)["pid"] for ref in repository.butler().query_datasets("two", collections=CHAIN)}
+    assert len(pids) <= 2
+    again = run_step(repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, backend=Bps(slurm_site))
+    assert again.ok and again.nothing_to_do and again.skipped == 24
+
+
+def test_failures_are_those_of_the_local_back_end(repository, steps, slurm_site, tmp_path):
+    config = {"first:bad": [2], "first:badExposures": [101], "second:bad": [3], "second:mode": "kill",
+              "second:times": 1, "second:memory": str(tmp_path / "memory")}  # fmt: skip
+    report = run_step(repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, config=config, backend=Bps(slurm_site))
+    assert not report.ok
+    assert (report.tasks["first"].succeeded, report.tasks["first"].failed) == (11, 1)
+    assert (report.tasks["second"].succeeded, report.tasks["second"].blocked) == (11, 1)
+    (failure,) = report.failures
+    assert failure.exception == "RuntimeError" and "toy failure" in failure.message
+    assert failure.data_id == {"instrument": "DECam", "exposure": 101, "detector": 2}
+    attempts = Ledger.of(repository).attempts(CHAIN)
+    killed = [a for a in attempts if a.exception == "Lost"]
+    assert len(killed) == 3 and all("SIGKILL" in a.message for a in killed)
+    assert len(attempts) == 12 + 11 + 3
+    assert len(made(repository, "two")) == len(set(made(repository, "two"))) == 11
+    # What failed for good is not submitted again.
+    again = run_step(repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, config=config, backend=Bps(slurm_site))
+    assert again.nothing_to_do and again.failed == 1 and again.blocked == 1
+
+
+def test_memory_is_doubled_in_the_request_until_it_is_enough(repository, steps, slurm_site, tmp_path):
+    config = {"first:bad": [4], "first:badExposures": [102], "first:mode": "memory", "first:times": 2,
+              "first:memory": str(tmp_path / "memory")}  # fmt: skip
+    report = run_step(repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, config=config, backend=Bps(slurm_site))
+    assert report.ok
+    asked = [
+        a.memory_requested_mb
+        for a in Ledger.of(repository).attempts(CHAIN, "first")
+        if '"detector": 4, "exposure": 102' in a.data_id
+    ]
+    assert asked == [1024, 2048, 4096]
+
+
+def test_a_site_that_runs_nothing_says_why(repository, steps, slurm_site):
+    slurm_site.write_text(slurm_site.read_text() + "    partition: nowhere\n")
+    with pytest.raises(SurveyError, match="had run nothing.*invalid partition") as raised:
+        run_step(repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, backend=Bps(slurm_site))
+    assert "correct the site file" in str(raised.value)
+    assert not unfinished(repository.state_dir)
+
+
+def test_an_unknown_site_is_told_before_anything_is_written(repository, steps):
+    with pytest.raises(SurveyError, match="site elsewhere is unknown; expected local or slurm, or a site file"):
+        run_step(repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, backend=Bps("elsewhere"))
+    assert not (repository.state_dir / "bps").exists()

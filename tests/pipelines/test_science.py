@@ -1,0 +1,109 @@
+"""What the pipelines promise of the survey's pixels: suspect masks, fakes, VR."""
+
+import pytest
+from contract import graphs
+from contract.graphs import Step, arrows, graph_of, reached, steps
+
+from proc_decam_dagster.camera.filters import FILTERS
+from proc_decam_dagster.survey import datasets
+
+BANDS = {f.band for f in FILTERS.values() if f.band}
+DRP, COADD, DIFF = steps("drp"), steps("coadd"), steps("diff_drp")
+
+
+def tasks(*chosen):
+    """All tasks of some steps, by label."""
+    return {label: task for step in chosen for label, task in graph_of(step).tasks.items()}
+
+
+def test_suspect_pixels_are_marked_in_every_calibrated_exposure():
+    assert graphs.past_suspect_mask() == []
+    ways = reached(arrows(DRP), datasets.SUSPECT_MASK)
+    assert {datasets.CALEXP, datasets.INJECTED_CALEXP} <= ways
+
+
+def test_no_fake_reaches_a_template():
+    ways = reached(arrows(DRP + COADD + DIFF), "injection_catalog")
+    assert datasets.INJECTED_CALEXP in ways
+    clean = [datasets.DIRECT_WARP, datasets.PSF_MATCHED_WARP, datasets.COADD, datasets.TEMPLATE, datasets.DIFFERENCE]
+    assert not ways & {datasets.named(name) for name in clean}
+    injected = graph_of(Step("diff_drp", "DRP.yaml", "step4a_injected")).tasks["injected_buildTemplate"]
+    assert injected.inputs["coaddExposures"].dataset_type_name == datasets.named(datasets.COADD)
+    # of the injected exposure it takes where its pixels lie, and no pixel
+    assert {e.dataset_type_name for e in injected.inputs.values() if "injected" in e.dataset_type_name} == {
+        "injected_calexp.bbox", "injected_calexp.wcs",
+    }  # fmt: skip
+
+
+def test_fakes_are_taken_by_exposure_number_and_every_exposure_is_injected():
+    config = tasks(*DRP)["inject_exposure"].config
+    assert config.selection == "np.isin(injection_catalog['EXPNUM'], {visit})"
+    assert config.process_all_data_ids
+    assert config.external_psf and config.external_photo_calib and config.external_wcs
+
+
+@pytest.mark.parametrize("number", "abcde")
+def test_injected_differences_are_the_clean_ones_under_other_names(number):
+    clean = tasks(Step("diff_drp", "DRP.yaml", f"step4{number}"))
+    injected = tasks(Step("diff_drp", "DRP.yaml", f"step4{number}_injected"))
+    assert set(injected) == {f"injected_{label}" for label in clean}
+    for label, task in clean.items():
+        twin = injected[f"injected_{label}"]
+        assert twin.task_class is task.task_class
+        ours, its = task.config.toDict(), twin.config.toDict()
+        ours.pop("connections"), its.pop("connections")
+        assert ours == its
+        made = {e.parent_dataset_type_name for e in task.outputs.values()}
+        assert {e.parent_dataset_type_name for e in twin.outputs.values()} == {f"injected_{name}" for name in made}
+
+
+def test_both_calibrations_are_the_same():
+    clean, injected = (tasks(*DRP)[label].config for label in ("calibrateImage", "injected_calibrateImage"))
+    assert clean.compare(injected, shortcut=False) is False  # other datasets …
+    ours, its = clean.toDict(), injected.toDict()
+    for values in (ours, its):
+        values.pop("connections"), values.pop("optional_outputs")
+    assert ours == its  # … made alike
+    assert not clean.do_calibrate_pixels  # as drp_pipe has it: warps take the zero point from the visit summary
+
+
+@pytest.mark.parametrize("label", ["calibrateImage", "injected_calibrateImage"])
+def test_vr_is_calibrated_by_r_and_other_bands_as_the_camera_says(label):
+    config = tasks(*DRP)[label].config
+    assert config.photometry_ref_loader.filterMap.items() >= {"VR": "r", "u": "g", "Y": "y"}.items()
+    assert not config.photometry.applyColorTerms
+
+
+def test_every_band_of_the_camera_has_its_place():
+    found = tasks(*DRP, *COADD)
+    for label in ("calibrateImage", "injected_calibrateImage", "updateVisitSummary"):
+        stats = found[label].config.compute_summary_stats
+        for values in (stats.fiducialSkyBackground, stats.fiducialPsfSigma, stats.fiducialZeroPoint):
+            assert "VR" in values, label
+    assert "VR" in found["isolatedStarAssociation"].config.band_order
+    for label in ("mergeDetections", "mergeMeasurements"):
+        assert set(found[label].config.priorityList) >= BANDS - {"Y"}, label
+    for label in ("fitDeblendedObjectsExp", "fitDeblendedObjectsSersic"):
+        assert "VR" in found[label].config.fit_coadd_multiband.bands_fit
+    assert "VR" in found["computeObjectEpochs"].config.bands
+    packed = [t.config.idGenerator.packer.bands for t in found.values() if _packs_bands(t.config)]
+    assert len(packed) >= 5
+    for bands in packed:
+        assert set(bands) >= BANDS and len(set(bands.values())) == len(bands)
+
+
+def _packs_bands(config) -> bool:
+    generator = getattr(config, "idGenerator", None)
+    return generator is not None and "packer" in generator.keys() and generator.packer.bands is not None
+
+
+def test_every_task_with_ids_of_patches_packs_the_same_bands():
+    """Ids of a patch's sources come from one numbering of bands."""
+    numbered = [t.config.idGenerator.packer.bands for t in tasks(*COADD).values() if _packs_bands(t.config)]
+    assert all(dict(bands) == dict(numbered[0]) for bands in numbered)
+
+
+def test_suspect_pixels_stay_in_coadds():
+    config = tasks(*COADD)["assembleCoadd"].config
+    assert "SUSPECT" not in [*config.badMaskPlanes, *config.prefilterArtifactsMaskPlanes]
+    assert {"NO_DATA", "BAD", "SAT"} <= set(config.badMaskPlanes)
