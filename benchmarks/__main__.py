@@ -83,17 +83,30 @@ def bench_execution(folder: Path) -> Iterator[Figure]:
         yield Figure("execution", **figure)
 
 
-BENCHES = {"demo": bench_demo, "elsewhere": bench_elsewhere, "archive": bench_archive, "execution": bench_execution}
+def bench_science(folder: Path, ccds: int | None = None) -> Iterator[Figure]:
+    """Speed and quality of the embedded engine on full CCDs, against its peers on the same pixels."""
+    import science
+
+    for figure in science.bench_science(folder / "science", ccds):
+        yield Figure("science", **figure)
+
+
+BENCHES = {
+    "demo": bench_demo, "elsewhere": bench_elsewhere, "archive": bench_archive, "execution": bench_execution,
+    "science": bench_science,
+}  # fmt: skip
 
 
 def main() -> int:
     """Run the chosen benchmarks; return 0, whatever they found: they inform, tests judge."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=sorted(BENCHES), help="one benchmark; all if not given")
+    parser.add_argument("--ccds", type=int, help="science: CCDs of the exposure that is timed, 62 for all (default 8)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="decam-bench-") as folder:
         for name in [args.only] if args.only else BENCHES:
-            for figure in BENCHES[name](Path(folder)):
+            options = {"ccds": args.ccds} if name == "science" else {}
+            for figure in BENCHES[name](Path(folder), **options):
                 print(json.dumps(asdict(figure)), flush=True)
     return 0
 

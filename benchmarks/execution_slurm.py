@@ -2,10 +2,11 @@
 
 import os
 import shutil
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archive import figure
@@ -39,23 +40,26 @@ site:
 
 
 def slurm_figures(survey: "Survey", night: str, exposures: int, cores: int) -> Iterator[dict]:
-    """Run a step on the Slurm that ``SLURM_CONF`` names; nothing where there is none."""
-    if shutil.which("srun") is None or subprocess.run(["sinfo", "-h"], capture_output=True).returncode:
-        print("execution: no Slurm answers here (SLURM_CONF): its figures are left out", file=sys.stderr)
+    """Run a step on a Slurm cluster that the tests' own code starts here; nothing where Slurm is not installed."""
+    from tests.slurm_cluster import PROGRAMS, SlurmCluster
+
+    if not all(shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") for program in PROGRAMS):
+        print("execution: no Slurm is installed (Debian: slurm-wlm munge): its figures are left out", file=sys.stderr)
         return
-    start = time.perf_counter()
-    subprocess.run(["srun", "--ntasks=1", "true"], check=True, cwd=survey.folder)
-    startup = time.perf_counter() - start
     site = survey.folder / "site.yaml"
     site.write_text(SITE.format(cores=cores))
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder, SlurmCluster(Path(folder)) as cluster:
+        survey.environment["SLURM_CONF"] = str(cluster.configuration)
+        start = time.perf_counter()
+        cluster.run("srun", "--ntasks=1", "true")
+        startup = time.perf_counter() - start
+        seconds = survey.run("python", "-c", STEP, survey.root, night, survey.pipeline, str(site))
+        del survey.environment["SLURM_CONF"]
     number = exposures * len(DETECTORS)
-    pipeline = survey.pipeline
-    seconds = survey.run("python", "-c", STEP, survey.root, night, pipeline, str(site))
     if survey.made(night) != number:
         raise SystemExit(f"error: {survey.made(night)} outputs of {number} on Slurm")
     bound = 2 * survey.many + startup
-    what = f"{number} trivial quanta on Slurm, {cores} workers"
-    yield figure(what, round(seconds, 1), "s", round(bound, 1), seconds <= bound, f"on this machine, J={cores}",
-                 round(survey.many, 1), round(seconds / survey.many, 2))  # fmt: skip
-    yield figure("Slurm's own start-up: a job of one program that does nothing", round(startup, 2), "s")
-    print(f"execution: Slurm, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
+    yield figure(f"{number} trivial quanta on Slurm, {cores} workers", round(seconds, 1), "s", round(bound, 1),
+                 seconds <= bound, f"on this machine, J={cores}", round(survey.many, 1),
+                 round(seconds / survey.many, 2))  # fmt: skip
+    yield figure("Slurm's own start-up: a job of a program that does nothing", round(startup, 2), "s")

@@ -25,7 +25,7 @@ def _say(text: str) -> None:
 
 
 def bench_science(folder: Path, ccds: int | None = None) -> Iterator[dict[str, Any]]:
-    """Yield all figures; ``ccds`` is the number of CCDs of the exposure that is timed (62: all, a quarter of an hour)."""
+    """Yield all figures; ``ccds`` is the number of CCDs of the exposure that is timed: 62 take a quarter of an hour."""
     warnings.simplefilter("ignore")
     if os.environ.get("OMP_NUM_THREADS") != "1":
         raise SystemExit("error: CPU seconds of one core are measured: set OMP_NUM_THREADS=1, as `make bench` does")

@@ -79,8 +79,8 @@ def figures(folder: Path, numbers: list[int], say: Callable[[str], None], ccds: 
         many = [future.result() for future in [one.submit(_calibrate, n) for n in numbers * 2]]
         yield figure("raw to calibrated CCD, I/O included, CPU", np.median([cpu for cpu, _ in few]), "s", 3.0)
         yield figure("raw to calibrated CCD, peak memory", few[-1][1], "GB", 1.0)
-        yield figure(f"peak memory after {len(many)} exposures over that after {len(few)}", many[-1][1] / few[-1][1], "",
-                     1.05)  # fmt: skip
+        growth = many[-1][1] / few[-1][1]
+        yield figure(f"peak memory after {len(many)} exposures over that after {len(few)}", growth, "", 1.05)
         cores = len(os.sched_getaffinity(0))
         say(f"an exposure of {ccds} CCDs on {cores} cores, {PAIRS} pairs")
         work = [numbers[k % len(numbers)] for k in range(ccds)]

@@ -22,7 +22,7 @@ def build_definitions(**resources: Any) -> dg.Definitions:
         "survey": Survey.from_environment(),
         "repository": ButlerRepository.from_environment(),
         "archive": ArchiveClient.from_environment(),
-        "execution": Execution(),
+        "execution": Execution.from_environment(),
     }
     return dg.Definitions(
         assets=[

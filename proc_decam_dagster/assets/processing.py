@@ -122,7 +122,7 @@ def run_chain(
     context.log.info(f"{proc_type} {' '.join(map(str, names))}: building the first graph, for {pool.jobs} workers")
     report = run_pipeline(
         repo, proc_type, **parts, steps=config.steps or None, where=config.where,
-        retry_failed=config.retry_failed, pool=pool, progress=step_log(context),
+        retry_failed=config.retry_failed, pool=pool, backend=execution.back_end(), progress=step_log(context),
     )  # fmt: skip
     judge(report, config)
     return report

@@ -80,13 +80,16 @@ def unset_override(repo, night, detectors, types, why) -> None:
 @command("apply", example="proc-decam calibrations apply ./repo")
 @repo_argument
 def apply_all(repo) -> None:
-    """Carry out the list after an edit by hand. Processing a night does this for that night by itself."""
+    """Carry out the list after an edit by hand.
+
+    Processing a night does this by itself for that night, except for entries that take back an earlier one.
+    """
     from proc_decam_dagster.repository import open_repository
     from proc_decam_dagster.repository.overrides import apply_overrides, read_overrides
 
     repository = open_repository(repo)
     pairs = dict.fromkeys((o.night, o.dataset) for o in read_overrides(repository))
-    _tell([line for night, dataset in pairs for line in apply_overrides(repository, night, dataset)])
+    _tell([line for night, dataset in pairs for line in apply_overrides(repository, night, dataset, take_back=True)])
 
 
 def _override(repo, night: str, source: str, detectors, types, why: str) -> None:

@@ -114,7 +114,7 @@ def select_frames(
             if always_dead:
                 continue
             if row["dead"]:
-                reason = f"amplifier {name} is dead"
+                reason = f"amplifier {name} is dead" + (f": {row['cause']}" if row.get("cause") else "")
             elif row["noise"] > 1.5 * noise + 0.2:
                 reason = f"amplifier {name} has noise {row['noise']:.2f} ADU, the others {noise:.2f}"
             elif row["saturated_fraction"] > 0.01:

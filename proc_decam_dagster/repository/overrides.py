@@ -102,13 +102,14 @@ def add_override(
     with repo.lock("calibration overrides", wait_seconds=60):
         entries = [_as_entry(o) for o in (*read_overrides(repo), override)]
         write_whole(repo.state_dir / FILE, HEADER + yaml.safe_dump(entries, sort_keys=False))
-    return apply_overrides(repo, night, dataset)
+    return apply_overrides(repo, night, dataset, take_back=True)
 
 
-def apply_overrides(repo: Repository, night: str, dataset: str) -> list[str]:
+def apply_overrides(repo: Repository, night: str, dataset: str, *, take_back: bool = False) -> list[str]:
     """See that what is certified for a night is what the list says; return what was changed, a line each.
 
-    Detectors that no entry is about are left as they are.
+    Detectors that no entry is about are left as they are. So are those of a ``from: own``, unless ``take_back`` is set:
+    it ends an override, and does not keep a policy on missing calibrations from taking another night's later.
     """
     overrides = [o for o in read_overrides(repo) if (o.night, o.dataset) == (night, dataset)]
     wanted = _by_detector(overrides)
@@ -123,6 +124,8 @@ def apply_overrides(repo: Repository, night: str, dataset: str) -> list[str]:
         if refs:
             use_masters(repo, night, dataset, source, refs.values(), why)
             done.append(f"night {night}: {dataset} of detectors {_list(refs)} from night {source}")
+    if not take_back:
+        return done
     back = {
         m for m, ref in certified_masters(repo, night, dataset).items()
         if wanted.get(m.detector, wanted.get(None)) == OWN and source_night(ref) != night

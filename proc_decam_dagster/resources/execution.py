@@ -2,21 +2,41 @@
 
 import atexit
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import dagster as dg
 from pydantic import Field
 
 if TYPE_CHECKING:
     from proc_decam_dagster.execution import WorkerPool
+    from proc_decam_dagster.execution.bps import Bps
 
 _pools: dict[int, "WorkerPool"] = {}
 
 
 class Execution(dg.ConfigurableResource):
-    """The local back end: warm workers, shared by all the steps that run in one process."""
+    """The back end: warm workers, shared by all the steps that run in one process, or jobs of a batch system by BPS."""
 
     jobs: int = Field(default=0, description="Cores of one execution; 0: `J` of the environment, or all there are")
+    backend: Literal["local", "bps"] = Field(
+        default="local", description="`local`: warm workers of this machine; `bps`: jobs on the site"
+    )
+    site: str = Field(
+        default="", description="For BPS: `local`, `slurm` or a site file; `PROC_DECAM_SITE` of the environment if empty"
+    )
+
+    def back_end(self) -> "str | Bps":
+        """Return what `run_step` takes as its back end."""
+        if self.backend == "local":
+            return self.backend
+        from proc_decam_dagster.execution.bps import Bps
+
+        return Bps(self.site)
+
+    @classmethod
+    def from_environment(cls) -> "Execution":
+        """Return the resource configured by ``PROC_DECAM_BACKEND`` and ``PROC_DECAM_SITE``."""
+        return cls(backend=os.environ.get("PROC_DECAM_BACKEND", "local"))
 
     @property
     def cores(self) -> int:

@@ -1,5 +1,6 @@
 """Stand-ins of the stack's classes, made from the contract: real configurations and connections, no algorithms."""
 
+import dataclasses
 import importlib
 import json
 import types
@@ -183,8 +184,6 @@ def _change(connections, operation: str, name: str, expression: str, config) -> 
         change = connections.dimensions.update if operation.endswith("+") else connections.dimensions.difference_update
         change([new] if isinstance(new, str) else new)
     else:
-        import dataclasses
-
         field = operation.removeprefix("replace ")
         new = tuple(new) if field == "dimensions" else new
         setattr(connections, name, dataclasses.replace(getattr(connections, name), **{field: new}))

@@ -103,38 +103,47 @@ def init_outputs(graph: PipelineGraph) -> set[str]:
     }
 
 
-def collection_holds(collection: str, folder: Path) -> set[str]:
+def collection_holds(collection: str) -> set[str]:
     """Return the dataset types of an input collection of the proc-type table."""
     if collection in GIVEN:
         return GIVEN[collection]
     if collection == "{coadd_subset}/{template_type}/coadd/inputs":
         # what is gathered from the nights' chains: wanted, and made there
-        return {datasets.named(t) for t in datasets.COADD_INPUTS} & chain_holds("drp", folder)
+        return {datasets.named(t) for t in datasets.COADD_INPUTS} & chain_holds("drp")
     for row in PROC_TYPES.values():
         if row.certifies and collection == f"{{subset}}/calib/{row.certifies}":
-            return {row.certifies} & chain_holds(row.name, folder)
+            return {row.certifies} & chain_holds(row.name)
         parts = {axis: f"{{{axis}}}" for axis in row.axes} | {"template_type": "meanclip"}
         if collection.replace("{template_type}", "meanclip") == row.chain(**parts):
-            return chain_holds(row.name, folder)
+            return chain_holds(row.name)
     raise KeyError(f"nothing is known of what {collection} holds")
 
 
-def chain_holds(proc_type: str, folder: Path = PIPELINES) -> set[str]:
+@cache
+def chain_holds(proc_type: str) -> set[str]:
     """Return the dataset types of a finished chain: what its collections bring, and what its steps make."""
     found = set()
     for collection in PROC_TYPES[proc_type].inputs:
-        found |= collection_holds(collection, folder)
+        found |= collection_holds(collection)
     for step in steps(proc_type):
-        graph = graph_of(step, folder)
+        graph = graph_of(step)
         found |= outputs(graph) | init_outputs(graph)
     return found
 
 
 def missing_inputs(proc_type: str, folder: Path = PIPELINES) -> list[str]:
-    """Return the inputs of a proc type's steps that neither an earlier step makes nor a collection brings."""
+    """Return the inputs of a proc type's steps that neither an earlier step makes nor a collection brings.
+
+    Parameters
+    ----------
+    proc_type : `str`
+        Proc type.
+    folder : `~pathlib.Path`, optional
+        Where its pipeline is read; what other chains bring comes from ours.
+    """
     there = set()
     for collection in PROC_TYPES[proc_type].inputs:
-        there |= collection_holds(collection, folder)
+        there |= collection_holds(collection)
     problems = []
     for step in steps(proc_type):
         graph = graph_of(step, folder)

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from lsst.daf.butler import StorageClass
-
 from contract.classes import contract, modules
+from lsst.daf.butler import StorageClass
 
 _MODULE = '''"""Stand-in made from the contract."""
 

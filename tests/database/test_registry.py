@@ -79,9 +79,9 @@ def test_writers_at_once_do_not_hinder_each_other(started, tmp_path, writers, ca
     ]
     for process in processes:
         process.start()
-    begin.wait(timeout=60)
+    begin.wait(timeout=300)
     start = time.monotonic()
-    assert [outcome.get(timeout=60) for _ in processes] == [""] * writers
+    assert [outcome.get(timeout=300) for _ in processes] == [""] * writers
     seconds = time.monotonic() - start
     for process in processes:
         process.join(30)
@@ -108,11 +108,11 @@ def test_a_server_killed_while_two_write_has_all_of_a_batch_or_nothing(started, 
     ]
     for process in processes:
         process.start()
-    begin.wait(timeout=60)
+    begin.wait(timeout=300)
     time.sleep(random.Random(seed).uniform(0.0, 0.8))
     os.kill(running(started.cluster, started.cluster.server_user()).pid, signal.SIGKILL)
     for process in processes:
-        outcome.get(timeout=60)
+        outcome.get(timeout=300)
         process.join(30)
     started.db("start")
 

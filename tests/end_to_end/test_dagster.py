@@ -100,6 +100,19 @@ def test_bias_reports_counts_figures_and_a_picture_and_is_certified(materialise,
     assert event.materialization.tags["dagster/data_version"]
 
 
+def test_a_missing_bias_is_red_and_another_nights_is_used_when_told(materialise, raws):
+    materialise("bias", NIGHT)
+    other = next(n for n in materialise.instance.get_dynamic_partitions(NIGHTS.name) if n != NIGHT)
+    materialise("raws", other)
+    result = materialise("flat", other, raise_on_error=False)
+    failure = next(e for e in result.all_events if e.is_step_failure).step_failure_data
+    said = failure.user_failure_data.description
+    assert f"night {other} has no certified bias" in said and f"nearest usable {NIGHT}" in said
+    used = materialise("flat", other, config={"calibrations_from": f"bias={NIGHT}"})
+    assert f"calibrations from: bias {NIGHT} (" in _metadata(used)["calibrations"]
+    assert _checks(used) == {"flat_certified": True}
+
+
 def test_failure_is_red_and_says_why(materialise, raws):
     """A flat narrowed to a detector that has no raws cannot be made."""
     result = materialise("flat", NIGHT, config={"where": "detector=2"}, raise_on_error=False)

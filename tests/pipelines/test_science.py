@@ -7,7 +7,7 @@ from contract.graphs import Step, arrows, graph_of, reached, steps
 from proc_decam_dagster.camera.filters import FILTERS
 from proc_decam_dagster.survey import datasets
 
-BANDS = {f.band for f in FILTERS.values() if f.band}
+BANDS = {f.band for f in FILTERS.values()} - {"opaque"}
 DRP, COADD, DIFF = steps("drp"), steps("coadd"), steps("diff_drp")
 
 
@@ -82,25 +82,22 @@ def test_every_band_of_the_camera_has_its_place():
             assert "VR" in values, label
     assert "VR" in found["isolatedStarAssociation"].config.band_order
     for label in ("mergeDetections", "mergeMeasurements"):
-        assert set(found[label].config.priorityList) >= BANDS - {"Y"}, label
+        assert set(found[label].config.priorityList) >= BANDS, label
     for label in ("fitDeblendedObjectsExp", "fitDeblendedObjectsSersic"):
         assert "VR" in found[label].config.fit_coadd_multiband.bands_fit
     assert "VR" in found["computeObjectEpochs"].config.bands
-    packed = [t.config.idGenerator.packer.bands for t in found.values() if _packs_bands(t.config)]
-    assert len(packed) >= 5
-    for bands in packed:
-        assert set(bands) >= BANDS and len(set(bands.values())) == len(bands)
 
 
-def _packs_bands(config) -> bool:
-    generator = getattr(config, "idGenerator", None)
-    return generator is not None and "packer" in generator.keys() and generator.packer.bands is not None
-
-
-def test_every_task_with_ids_of_patches_packs_the_same_bands():
-    """Ids of a patch's sources come from one numbering of bands."""
-    numbered = [t.config.idGenerator.packer.bands for t in tasks(*COADD).values() if _packs_bands(t.config)]
-    assert all(dict(bands) == dict(numbered[0]) for bands in numbered)
+def test_ids_of_a_patch_number_every_band_of_the_camera_in_one_way():
+    numbered = {}
+    for label, task in tasks(*COADD).items():
+        generator = getattr(task.config, "idGenerator", None)
+        if generator is not None and "band" in task.dimensions:
+            numbered[label] = dict(generator.packer.bands or {})
+    assert numbered.keys() >= {"detection", "measure", "forcedPhotCoadd"}
+    assert all(bands == numbered["detection"] for bands in numbered.values()), numbered
+    bands = numbered["detection"]
+    assert bands.keys() == BANDS and len(set(bands.values())) == len(bands)
 
 
 def test_suspect_pixels_stay_in_coadds():

@@ -34,7 +34,7 @@ def summary(zero_points):
     n = len(zero_points)
     columns = {"fwhm_arcsec": 1.0, "astrometric_rms_mas": 10.0, "masked_fraction": 0.01, "sky_e": 900.0,
                "sky_rms_e": 30.0, "depth_5sigma_mag": 24.0, "mjd_mid": 58600.0, "exptime": 50.0, "flux_scale": 2.0,
-               "dec": 2.0}  # fmt: skip
+               "dec": 2.0, "psf_e1": 0.02, "psf_e2": -0.01}  # fmt: skip
     table = Table({name: np.full(n, value) for name, value in columns.items()})
     table["visit"], table["detector"], table["band"] = np.full(n, 7), np.arange(1, n + 1), np.full(n, "VR")
     table["physical_filter"] = np.full(n, "VR DECam c0007 6300.0 2600.0")

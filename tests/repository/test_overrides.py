@@ -6,7 +6,8 @@ import yaml
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository.overrides import FILE, add_override, apply_overrides, overridden, read_overrides
 from proc_decam_dagster.repository.queries import Master
-from proc_decam_dagster.repository.substitutes import calibrations_used, substitutes_recorded
+from proc_decam_dagster.repository.substitutes import calibrations_used, provide_calibrations, substitutes_recorded
+from proc_decam_dagster.survey.calibration_policy import CalibrationPolicy
 
 NIGHT, BEFORE = "20190401", "20190330"
 
@@ -65,3 +66,13 @@ def test_a_night_without_masters_is_refused_and_nothing_added(night, masters):
     with pytest.raises(SurveyError, match="no certified bias of its own;"):
         add_override(night, NIGHT, "bias", "20190409")
     assert not read_overrides(night)
+
+
+def test_taking_back_does_not_forbid_a_later_substitute(night, masters):
+    masters(NIGHT), masters(BEFORE), masters(NIGHT, "flat")
+    add_override(night, NIGHT, "bias", BEFORE)
+    add_override(night, NIGHT, "bias", "own")
+    assert calibrations_used(night, NIGHT, "bias") == "none"  # its own are of too few frames
+    provide_calibrations(night, NIGHT, "drp", CalibrationPolicy.of([BEFORE]))
+    assert apply_overrides(night, NIGHT, "bias") == []
+    assert calibrations_used(night, NIGHT, "bias") == f"{BEFORE} (2 days earlier)"

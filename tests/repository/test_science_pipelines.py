@@ -270,6 +270,11 @@ def test_without_a_stack_its_repository_is_listed_and_nothing_else(repo, monkeyp
     assert ran.stdout.split() == ["science-pipelines", f"['{NIGHT}/bias',", f"'{NIGHT}/bias/raw']", "discrete"]
     assert "needs the LSST Science Pipelines, which are not set up" in ran.stderr
     assert "setup lsst_distrib" in ran.stderr
+    words = [sys.executable, "-m", "proc_decam_dagster.cli.main"]
+    status = subprocess.run([*words, "status", str(repo.root)], capture_output=True, text=True, check=False)
+    assert status.returncode == 0 and NIGHT in status.stdout, status.stderr
+    run = subprocess.run([*words, "pipeline", str(repo.root), "bias", NIGHT], capture_output=True, text=True)
+    assert run.returncode == 1 and "not set up" in run.stderr and "Traceback" not in run.stderr
 
 
 def test_repository_is_pickled_without_the_stack(repo):

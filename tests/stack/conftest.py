@@ -29,7 +29,7 @@ def survey(tmp_path_factory):
 
     folder = simulate_survey(
         tmp_path_factory.mktemp("survey"), detectors=(25,), template_nights=1, science_nights=1, exposures_per_night=1,
-        zeros=3, flats=3,
+        zeros=3, flats=3, band="VR",
     )  # fmt: skip
     images = tmp_path_factory.mktemp("data") / "images"
     images.mkdir()

@@ -89,17 +89,18 @@ def repository(sky, tmp_path_factory):
     return root
 
 
-def run(root, pipeline, where, output, inputs):
-    """Build a graph and execute it into the RUN ``output``.
+def run(root, pipeline, where, output, inputs, overrides=()):
+    """Build a graph and execute it into the RUN ``output``; ``overrides`` are (task, field, value).
 
     Inputs are RUNs: with a chain of chains for each step, the middleware's look-up doubles with every step.
     """
     butler = SimplePipelineExecutor.prep_butler(
         str(root), inputs=list(inputs), output=f"chain/{output}", output_run=output
     )  # fmt: skip
-    SimplePipelineExecutor.from_pipeline(Pipeline.from_uri(PIPELINES + pipeline), where=where, butler=butler).run(
-        register_dataset_types=True
-    )
+    tasks = Pipeline.from_uri(PIPELINES + pipeline)
+    for override in overrides:
+        tasks.addConfigOverride(*override)
+    SimplePipelineExecutor.from_pipeline(tasks, where=where, butler=butler).run(register_dataset_types=True)
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +143,26 @@ def test_warps_of_accepted_detectors(processed):
     assert warp.shape == (430, 430) and warp.flux_scale == 1.0 and warp.psf is not None
     assert warp.metadata["visit"] == warps[0].dataId["visit"] and warp.metadata["band"] == "g"
     assert warp.metadata["seeing_fwhm_px"] == pytest.approx(4.1, abs=0.3)
+
+
+def test_psf_matched_warps_and_a_template_of_them(processed, repository):
+    """On request: one Gaussian for the visits whose seeing allows it, and a coadd of these with the same PSF."""
+    here = "instrument='DECam' AND skymap='small'"
+    seeing = {ref.dataId["visit"]: processed.get(ref).psf.fwhm(215, 215)
+              for ref in processed.query_datasets("deepCoadd_directWarp")
+              if ref.dataId["visit"] < 200}  # fmt: skip
+    target = 0.263 * (max(seeing.values()) + 0.4)
+    run(repository, "_warp_diff.yaml#step3a", f"{here} AND visit < 200", "matched", ("in", "skymaps"),
+        [("makeDirectWarp", "doPsfMatched", True), ("makeDirectWarp", "psfMatchedFwhm", target)])  # fmt: skip
+    run(repository, "median-template.yaml#step3b", here, "matched_coadds", ("matched", "in", "skymaps"),
+        [("assembleCoadd", "connections.warpType", "psfMatched")])  # fmt: skip
+    butler = Butler.from_config(str(repository), collections=["matched_coadds", "matched"])
+    warps = butler.query_datasets(datasets.named(datasets.PSF_MATCHED_WARP))
+    assert {ref.dataId["visit"] for ref in warps} == {101, 102}
+    images = [butler.get(ref) for ref in (*warps[:2], *butler.query_datasets("deepCoadd")[:2])]
+    for image in images:
+        assert image.psf.fwhm(200, 200) * 0.263 == pytest.approx(target, rel=0.02)
+    assert images[-1].metadata["visits"] == "101,102"
 
 
 def test_coadd_names_its_inputs(processed):

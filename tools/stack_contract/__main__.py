@@ -11,19 +11,16 @@ sources give the same bytes.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import yaml
+from configs import Configs
+from connections import Connections, property_maps
+from sources import Sources
+
+from pipelines import Pipelines, instrument_overrides
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-from configs import Configs  # noqa: E402
-from connections import Connections, property_maps  # noqa: E402
-from pipelines import Pipelines, instrument_overrides  # noqa: E402
-from sources import Sources  # noqa: E402
-
 OUTPUT = HERE.parents[1] / "tests" / "contract" / "v30.json"
 
 
@@ -39,7 +36,7 @@ def extract(root: Path, wanted: dict) -> dict:
     """
     missing = [p for p in wanted["packages"] if not (root / p).is_dir()]
     if missing:
-        raise SystemExit(f"{root} lacks {', '.join(missing)}; clone each at the tag that {HERE.name}/sources.yaml names")
+        raise SystemExit(f"{root} lacks {', '.join(missing)}; clone each at its tag in {HERE.name}/sources.yaml")
     sources = Sources(root, wanted["packages"])
     configs = Configs(sources)
     pipelines = Pipelines(sources, configs)

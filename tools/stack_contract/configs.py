@@ -13,7 +13,7 @@ KINDS = {
 OPEN = "open"
 
 
-def _argument(call: ast.Call, name: str, position: int | None = None) -> ast.expr | None:
+def argument(call: ast.Call, name: str, position: int | None = None) -> ast.expr | None:
     for keyword in call.keywords:
         if keyword.arg == name:
             return keyword.value
@@ -70,9 +70,9 @@ class Configs:
                     fields[target.id] = field
         row["fields"] = fields
         for node in found.node.body:
-            if isinstance(node, ast.FunctionDef) and node.name == "setDefaults" and node.args.args:
-                if rows := self._set(found, node):
-                    row["set"] = rows
+            is_defaults = isinstance(node, ast.FunctionDef) and node.name == "setDefaults" and node.args.args
+            if is_defaults and (rows := self._set(found, node)):
+                row["set"] = rows
         return name
 
     def _set(self, owner: Definition, node: ast.FunctionDef) -> list[list[str]]:
@@ -103,24 +103,24 @@ class Configs:
         if kind == OPEN:
             return [kind]
         if kind == "task":
-            target = _argument(call, "target", 1)
+            target = argument(call, "target", 1)
             return [kind, self.add_task(resolve(owner.module, target))] if target is not None else [OPEN]
         if kind == "config":
-            dtype = _argument(call, "dtype", 1)
+            dtype = argument(call, "dtype", 1)
             return [kind, self.add_config(resolve(owner.module, dtype))] if dtype is not None else [OPEN]
         if kind == "dict":
-            types = [_argument(call, "keytype", 1), _argument(call, "itemtype", 2)]
+            types = [argument(call, "keytype", 1), argument(call, "itemtype", 2)]
             dtype = ",".join(ast.unparse(t) if t is not None else OPAQUE for t in types)
         else:
             subscript = call.func.slice if isinstance(call.func, ast.Subscript) else None
-            node = _argument(call, "dtype", 1)
+            node = argument(call, "dtype", 1)
             node = subscript if node is None else node
             dtype = ast.unparse(node) if node is not None else OPAQUE
-        default = source_of(_argument(call, "default"))
-        if default == OPAQUE and isinstance(_argument(call, "default"), ast.Name):
-            default = source_of(owner.module.constants.get(_argument(call, "default").id)) or OPAQUE
+        default = source_of(argument(call, "default"))
+        if default == OPAQUE and isinstance(argument(call, "default"), ast.Name):
+            default = source_of(owner.module.constants.get(argument(call, "default").id)) or OPAQUE
         options = {}
-        optional, allowed = _argument(call, "optional"), _argument(call, "allowed")
+        optional, allowed = argument(call, "optional"), argument(call, "allowed")
         if isinstance(optional, ast.Constant) and optional.value is True:
             options["optional"] = True
         if isinstance(allowed, ast.Dict) and all(isinstance(k, ast.Constant) for k in allowed.keys):

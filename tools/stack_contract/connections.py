@@ -3,7 +3,7 @@
 import ast
 import re
 
-from configs import Configs, _argument
+from configs import Configs, argument
 from sources import Definition, Sources
 from values import OPAQUE, source_of
 
@@ -50,14 +50,14 @@ class Connections:
                 row["templates"] = ast.literal_eval(self._value(found, keyword.value))
         members = {}
         for node in found.node.body:
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-                if member := self._member(found, node.value):
-                    members[node.targets[0].id] = member
+            is_call = isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+            if is_call and (member := self._member(found, node.value)):
+                members[node.targets[0].id] = member
         row["members"] = members
         for node in found.node.body:
-            if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-                if changes := _changes(node.body, []):
-                    row["changes"] = changes
+            is_init = isinstance(node, ast.FunctionDef) and node.name == "__init__"
+            if is_init and (changes := _changes(node.body, [])):
+                row["changes"] = changes
         return name
 
     def _value(self, owner: Definition, node: ast.expr) -> ast.expr:
@@ -80,15 +80,15 @@ class Connections:
             return None
         flags = {}
         for flag in FLAGS:
-            if (value := _argument(call, flag)) is not None and isinstance(value, ast.Constant):
+            if (value := argument(call, flag)) is not None and isinstance(value, ast.Constant):
                 flags[flag] = value.value
-        if (lookup := _argument(call, "lookupFunction")) is not None:
+        if (lookup := argument(call, "lookupFunction")) is not None:
             flags["lookup"] = ast.unparse(lookup)
-        name = _argument(call, "name", 0)
-        storage_class = _argument(call, "storageClass", 1)
+        name = argument(call, "name", 0)
+        storage_class = argument(call, "storageClass", 1)
         return [
             kind, self._text(owner, name), self._text(owner, storage_class),
-            _list(_argument(call, "dimensions")) or [], flags,
+            _list(argument(call, "dimensions")) or [], flags,
         ]  # fmt: skip
 
 

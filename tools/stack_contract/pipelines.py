@@ -4,7 +4,6 @@ import ast
 import os
 
 import yaml
-
 from configs import Configs
 from sources import Sources
 from values import assignments

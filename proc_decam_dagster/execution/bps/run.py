@@ -276,7 +276,7 @@ class BpsRun:
         left = self._left()
         with deferred():
             self.workflow.finish(keep_logs=bool(left or self.outcome.failed))
-        if cancelled:
+        if cancelled and not self._found_again:
             raise SurveyError(
                 f"the workflow of {self.workflow.run} was cancelled",
                 fix="what had finished is registered; the same command runs the rest",

@@ -1,0 +1,168 @@
+"""Spoilt exposures, from simulated raw to calibrated image: a flagged result, or a typed failure that names its cause.
+
+One CCD of one short survey; each of its exposures has its mishap. Bias and flat are the true ones: how masters are made
+is tested elsewhere.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from proc_decam_dagster.camera.crosstalk import sources
+from proc_decam_dagster.camera.linearity import linearity
+from proc_decam_dagster.pixels.image import MaskedImage
+from proc_decam_dagster.pixels.mask import BAD, SAT, STREAK
+
+DETECTOR = 31
+"""The one whose amplifier A has been dead for years."""
+
+pytestmark = pytest.mark.full  # eight exposures are simulated; `test_calibrations` spoils one at less cost
+
+MISHAPS = ("", "clouds", "no stars", "trailed", "saturated", "satellite", "dead A", "all zero")
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    """Folder, plan and exposures (by mishap) of the survey, with the master calibrations."""
+    from proc_decam_dagster.simulation.ccd import ccd
+    from proc_decam_dagster.simulation.plan import SurveyPlan, exposures_of_night
+    from proc_decam_dagster.simulation.survey import simulate_survey
+
+    options = {"seed": 5, "detectors": (DETECTOR,), "template_nights": 0, "science_nights": 1, "zeros": 0, "flats": 0,
+               "exposures_per_night": len(MISHAPS), "transients": 5, "movers": 0, "fakes": 0}  # fmt: skip
+    plan = SurveyPlan(**options)
+    exposures = exposures_of_night(plan, 0, *plan.nights()[0])
+    spoilt = tuple(f"{e.expnum}:0:{kind}" for e, kind in zip(exposures, MISHAPS) if kind)
+    folder = simulate_survey(tmp_path_factory.mktemp("spoilt"), jobs=2, mishaps=spoilt, **options)
+    pattern = ccd(plan.seed, DETECTOR, plan.band)
+    shape = pattern.bias.shape
+
+    def master(image, variance):
+        mask = np.where(image > 0, 0, BAD) if image is pattern.flat else np.zeros(shape)
+        return MaskedImage(image, np.full(shape, variance, np.float32), mask.astype(np.int32))
+
+    return SimpleNamespace(
+        folder=folder, exposures=dict(zip(MISHAPS, exposures)),
+        bias=master(pattern.bias, 0.1), flat=master(pattern.flat, 1e-6),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def detrend(survey):
+    """Return the detrended image of a mishap's exposure."""
+    from proc_decam_dagster.instrument.raw import read_raw
+    from proc_decam_dagster.simulation.headers import file_name
+    from proc_decam_dagster.tasks.isr import IsrTask
+    from proc_decam_dagster.tasks.raw_statistics import RawStatisticsTask
+
+    crosstalk = {"detector": DETECTOR, "sources": [list(row) for row in sources(DETECTOR)]}
+    linearizer = {
+        "detector": DETECTOR,
+        "amplifiers": {name: {"adu": c.adu, "correction": c.correction} for name, c in linearity(DETECTOR).items()},
+    }
+
+    def run(kind, bias=survey.bias):
+        raw = read_raw(str(survey.folder / "archive" / file_name(survey.exposures[kind])), DETECTOR)
+        statistics = RawStatisticsTask().run(raw).statistics
+        return IsrTask().run(raw, statistics, bias, survey.flat, crosstalk, linearizer).outputExposure
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def calibrate(survey, detrend):
+    """Return the summary of a mishap's exposure, calibrated."""
+    from proc_decam_dagster.instrument.formatters import read_table
+    from proc_decam_dagster.tasks.calibrate_image import CalibrateImageTask
+
+    gaia, ps1 = ([read_table(str(path)) for path in sorted((survey.folder / "refcats").glob(f"{name}/*/*.fits"))]
+                 for name in ("GAIA_DR3", "ps1"))  # fmt: skip
+
+    def run(kind):
+        exposure = survey.exposures[kind]
+        return CalibrateImageTask().run(detrend(kind), gaia, ps1, exposure.expnum, DETECTOR).summary
+
+    return run
+
+
+def test_clouds_of_two_magnitudes_are_measured(survey, calibrate):
+    from proc_decam_dagster.simulation.mishaps import CLOUDS_MAG
+
+    clear, clouded = calibrate(""), calibrate("clouds")
+    assert clear["zero_point"] == pytest.approx(survey.exposures[""].zero_point, abs=0.005)
+    assert clouded["zero_point"] == pytest.approx(survey.exposures["clouds"].zero_point - CLOUDS_MAG, abs=0.01)
+    assert clouded["depth_5sigma_mag"] < clear["depth_5sigma_mag"] - 1.5
+
+
+def test_an_exposure_without_stars_fails_by_name(calibrate):
+    from proc_decam_dagster.tasks.failure import CalibrationFailure
+
+    with pytest.raises(CalibrationFailure, match="star|source"):
+        calibrate("no stars")
+
+
+def test_trailed_stars_fail_or_are_not_accepted(calibrate):
+    from astropy.table import Table
+
+    from proc_decam_dagster.pixels.visit_quality import judge
+    from proc_decam_dagster.tasks.failure import CalibrationFailure
+
+    try:
+        summary = calibrate("trailed")
+    except CalibrationFailure as failure:
+        assert failure.metadata
+        return
+    judged = judge(Table(rows=[summary]), Table({"n_visits": [], "delta_mag": [], "detector": []}))
+    assert not judged["accepted"][0]
+    assert "stars trailed" in judged["reason"][0]
+
+
+def test_a_saturated_field_fails_by_name(detrend):
+    from proc_decam_dagster.tasks.failure import CalibrationFailure
+
+    with pytest.raises(CalibrationFailure, match="of the pixels are saturated"):
+        detrend("saturated")
+
+
+def test_an_all_zero_extension_fails_by_name(detrend):
+    from proc_decam_dagster.tasks.failure import CalibrationFailure
+
+    with pytest.raises(CalibrationFailure, match="every pixel is 0 ADU"):
+        detrend("all zero")
+
+
+def test_a_dead_amplifier_is_masked_and_the_other_calibrated(survey, detrend, calibrate):
+    from proc_decam_dagster.camera.detectors import DETECTORS
+
+    image = detrend("dead A")
+    dead, live = DETECTORS[DETECTOR].amplifier("A").bbox.slices, DETECTORS[DETECTOR].amplifier("B").bbox.slices
+    assert image.metadata["dead_amplifiers"] == "A"
+    assert (image.mask[dead] & BAD).all()
+    assert (image.mask[live] & BAD != 0).mean() < 0.01
+    summary = calibrate("dead A")
+    assert summary["zero_point"] == pytest.approx(survey.exposures["dead A"].zero_point, abs=0.01)
+    assert summary["masked_fraction"] > 0.5  # above what `visit_quality` accepts: flagged
+
+
+def test_a_satellite_is_masked(detrend):
+    image = detrend("satellite")
+    assert image.metadata["n_trails"] == 1
+    assert 0.001 < image.metadata["fraction_streak"] < 0.05
+    assert not (detrend("").mask & STREAK).any()
+
+
+def test_nan_in_a_master_is_a_bad_pixel_that_is_filled(survey, detrend):
+    bias = survey.bias.copy()
+    bias.image[1000:1003, 500] = np.nan
+    image = detrend("", bias)
+    assert np.isfinite(image.image).all()
+    assert np.isfinite(image.variance).all()
+    assert (image.mask[1000:1003, 500] & BAD).all()
+    assert np.abs(image.image[1001, 500] / image.metadata["sky"] - 1) < 0.5
+
+
+def test_bleeding_stars_are_saturated_to_the_end_of_their_trails(detrend):
+    image = detrend("")
+    bright = image.image > 0.97 * image.image.max()
+    assert (image.mask[bright] & SAT).all()
