@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,14 +26,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 PIPELINE = HERE / "execution_toy.yaml"
 CORES = 2
-REPEATS = 3
-SMALL, REFERENCE, MANY, SLURM, REAL = (
-    ("20190401", "20190402", "20190403"),
-    "20190404",
-    "20190405",
-    "20190406",
-    "20190407",
-)
+SMALL = ("20190401", "20190402", "20190403")
+REFERENCE, MANY, SLURM, REAL = "20190404", "20190405", "20190406", "20190407"
 """Nights: for repeats of a small step, for the reference, for many quanta, for these on Slurm, and a real-sized one."""
 NIGHTS = dict.fromkeys((*SMALL, REFERENCE), 1) | dict.fromkeys((MANY, SLURM), 10) | {REAL: 100}
 """Night → exposures of 62 detectors."""
@@ -84,6 +78,11 @@ class Survey:
             raise SystemExit(f"error: {' '.join(command)} failed: {said.read_text()[-3000:]}")
         return seconds
 
+    def several(self, way: Callable[[str], float], names: Sequence[str]) -> tuple[float, float]:
+        """Do something for each of some names; return the medians of its seconds and of its processor seconds."""
+        done = [(way(name), self.processor) for name in names]
+        return statistics.median(seconds for seconds, _ in done), statistics.median(work for _, work in done)
+
     def execute(self, night: str) -> float:
         """Run a step of one task on a night, from the command typed to the chain updated."""
         return self.run("proc-decam", "execute", self.root, f"{night}/bias", "--pipeline", self.pipeline)
@@ -97,31 +96,28 @@ class Survey:
 def step_figures(survey: Survey) -> Iterator[dict]:
     """A small step: run, run again with nothing to do, and run by the reference's sequence of processes."""
     number = len(DETECTORS)
-    ours, work = [], []
+    ours, work = survey.several(survey.execute, SMALL)
     for night in SMALL:
-        ours.append(survey.execute(night))
-        work.append(survey.processor)
         assert survey.made(night) == number
-    again = [survey.execute(night) for night in SMALL]
-    imports = [survey.run("python", "-c", "import lsst.pipe.base") for _ in SMALL]
+    again, again_work = survey.several(survey.execute, SMALL)
+    imports, import_work = survey.several(lambda _: survey.run("python", "-c", "import lsst.pipe.base"), SMALL)
     (survey.folder / "reference").mkdir()
     reference = survey.run(
         "python", str(HERE / "execution_reference.py"), survey.root, f"{REFERENCE}/bias", survey.pipeline,
         str(CORES), str(survey.folder / "reference"),
     )  # fmt: skip
     assert survey.made(REFERENCE) == number
-    value = statistics.median(ours)
+    survey.small = ours
     what, peer = f"{number} trivial quanta, J={CORES}: command to chain updated", "the reference's processes"
-    yield figure(what, round(value, 2), "s", 15.0, value <= 15)
-    ratio = reference / value
+    yield figure(what, round(ours, 2), "s", 15.0, ours <= 15)
+    ratio = reference / ours
     yield figure(
         f"{what}, times faster", round(ratio, 1), "", 8, ratio >= 8, peer, round(reference, 1), round(ratio, 1)
     )
-    yield figure(f"{what}, processor of all but the workers", round(statistics.median(work), 1), "s")
-    beyond = statistics.median(again) - statistics.median(imports)
-    yield figure(f"a finished step of {number} quanta run again, beyond `import lsst.pipe.base`", round(beyond, 2), "s",
-                 3.0, beyond <= 3)  # fmt: skip
-    survey.small = value
+    yield figure(f"{what}, processor of all but the workers", round(work, 1), "s")
+    what = f"a finished step of {number} quanta run again, beyond `import lsst.pipe.base`"
+    yield figure(what, round(again - imports, 2), "s", 3.0, again - imports <= 3)
+    yield figure(f"{what}, processor", round(again_work - import_work, 2), "s")
 
 
 def many_figures(survey: Survey) -> Iterator[dict]:
@@ -151,19 +147,17 @@ def graph_figures(survey: Survey) -> Iterator[dict]:
     number = 3 * NIGHTS[REAL] * len(DETECTORS)
     chain, pipeline = f"{REAL}/bias", f"{PIPELINE}#step3"
     common = ("-b", survey.root, "-p", pipeline, "-i", chain)
-    where = "instrument='DECam'"
-    ours, theirs, work, their_work = [], [], [], []
-    for i in range(REPEATS):
-        ours.append(survey.run("proc-decam", "qgraph", *common, "--save-qgraph", f"ours{i}.qg"))
-        work.append(survey.processor)
-        run = f"u/bench/{i}"
-        theirs.append(
-            survey.run("pipetask", "qgraph", *common, "-d", where, "--output-run", run, "--save-qgraph", f"peer{i}.qg")
-        )
-        their_work.append(survey.processor)
+    done = []
+    for name in ("a", "b", "c"):
+        ours = survey.run("proc-decam", "qgraph", *common, "--save-qgraph", f"{name}.qg"), survey.processor
+        theirs = survey.run(
+            "pipetask", "qgraph", *common, "-d", "instrument='DECam'", "--output-run", f"u/bench/{name}",
+            "--save-qgraph", f"peer_{name}.qg",
+        ), survey.processor  # fmt: skip
+        done.append((*ours, *theirs))
+    ours, work, theirs, their_work = map(statistics.median, zip(*done))
     what = f"graph of {number} quanta, built and written"
     for name, mine, peer in (("", ours, theirs), (", processor", work, their_work)):
-        mine, peer = statistics.median(mine), statistics.median(peer)
         bound = round(1.2 * peer, 1)
         yield figure(what + name, round(mine, 1), "s", bound, mine <= 1.2 * peer, "pipetask qgraph", round(peer, 1),
                      round(mine / peer, 2))  # fmt: skip

@@ -14,6 +14,7 @@ from proc_decam_dagster.pixels import mask as planes
 from proc_decam_dagster.pixels.dia_sources import detect_dia_sources, score_image
 from proc_decam_dagster.pixels.difference import subtract
 from proc_decam_dagster.pixels.image import MaskedImage
+from proc_decam_dagster.pixels.injection import inject, magnitude_to_njy, measure_injected
 from proc_decam_dagster.pixels.photometry import psf_fluxes
 from proc_decam_dagster.pixels.warp import warp
 from proc_decam_dagster.simulation.rendering import draw_stars
@@ -150,6 +151,7 @@ def figures(sample: Sample, coadd: MaskedImage, bytes_per_second: float, say: Ca
         template = warp([coadd], visit.exposure.wcs, visit.exposure.shape, repair=False)
         if number == 0:
             yield from _speed(visit, coadd, template, bytes_per_second)
+            yield from _fakes(visit)
         measure(visit, template, tally, seed=1)
         say(f"difference {number + 1}: {tally.false[-1]} false")
     yield from _quality(tally)
@@ -166,6 +168,24 @@ def _speed(visit: Visit, coadd: MaskedImage, template: MaskedImage, bytes_per_se
     yield from speed("difference of a CCD (template, subtraction, DIA sources)", total, 2.0, moved, bytes_per_second)
     for name, seconds in (("template", warped_in), ("subtraction", subtracted_in), ("DIA sources", found_in)):
         yield figure(f"difference: {name}, CPU", seconds, "s")
+
+
+def _fakes(visit: Visit, count: int = 1500) -> Iterator[dict[str, Any]]:
+    """Yield the flux bias of fakes put on the sky and measured as the engine does, above SNR 20."""
+    rng = np.random.default_rng(7)
+    ny, nx = visit.exposure.shape
+    ra, dec = visit.exposure.wcs.all_pix2world(rng.uniform(30, nx - 31, count), rng.uniform(30, ny - 31, count), 0)
+    magnitude = rng.uniform(-1, 1, count) + visit.exposure.metadata["depth_5sigma_mag"] - 2.5
+    made = inject(visit.exposure, ra, dec, magnitude, (1, visit.truth.expnum))
+    # those on the light of other sources are theirs too
+    apart = cKDTree(np.stack([visit.sources["x"], visit.sources["y"]], 1)).query(np.stack([made.x, made.y], 1))[0] > 25
+    kept = apart & (made.usable > 0.99)
+    flux = magnitude_to_njy(magnitude[made.index])
+    catalogue = Table({"fake_id": np.arange(len(flux)), "x": made.x, "y": made.y, "flux": flux})[kept]
+    ratio = np.asarray(measure_injected(made.exposure, catalogue)["fake_ratio"])
+    ratio = ratio[np.isfinite(ratio)]
+    yield figure(f"fakes: flux bias, median of {len(ratio)}", 100 * abs(np.median(ratio) - 1), "%", 1.0)
+    yield figure("fakes: recovered", len(ratio) / max(len(catalogue), 1))
 
 
 def _quality(tally: Tally) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from lsst.pipe.base import InMemoryDatasetHandle
 
 from proc_decam_dagster.camera.crosstalk import sources
 from proc_decam_dagster.camera.geometry import TRIMMED_SHAPE
+from proc_decam_dagster.camera.linearity import linearity
 from proc_decam_dagster.instrument.formatters import read_table
 from proc_decam_dagster.instrument.image_file import read_image, write_image
 from proc_decam_dagster.instrument.raw import read_raw
@@ -95,6 +96,12 @@ class Sample:
         """The ``crosstalk`` dataset of the detector."""
         return {"detector": self.detector, "sources": [list(row) for row in sources(self.detector)]}
 
+    @property
+    def linearizer(self) -> dict | None:
+        """The ``linearizer`` dataset of the detector, if the survey's amplifiers are bent."""
+        tables = {name: {"adu": t.adu, "correction": t.correction} for name, t in linearity(self.detector).items()}
+        return {"detector": self.detector, "amplifiers": tables} if self.plan.linearity else None
+
     @cached_property
     def defects(self) -> tuple[Table, Table]:
         """Boxes of bad and of suspect pixels, of the simulated masks."""
@@ -126,7 +133,7 @@ class Sample:
             handles, statistics = self._stack(numbers)
             return FlatCombineTask().run(
                 handles, statistics, {"scales": scales, "rejected": {}, "rejected_frames": {}}, self.bias,
-                self.crosstalk, detector=self.detector, physical_filter=self.plan.physical_filter,
+                self.crosstalk, self.linearizer, detector=self.detector, physical_filter=self.plan.physical_filter,
             ).flat  # fmt: skip
 
         return self._made("flat", make)
@@ -148,7 +155,7 @@ class Sample:
         from proc_decam_dagster.tasks.isr import IsrTask
 
         return IsrTask().run(
-            raw, self.statistics(raw), self.bias, self.flat, self.crosstalk, *self.defects
+            raw, self.statistics(raw), self.bias, self.flat, self.crosstalk, *self.defects, linearizer=self.linearizer
         ).outputExposure  # fmt: skip
 
     def calibrate(self, image: MaskedImage, expnum: int):

@@ -43,6 +43,7 @@ COMMANDS = {
     "night": ("processing", "Process nights: ingest, tag, chain, run, certify."),
     "pipeline": ("processing", "Run the steps of one proc type."),
     "coadd": ("processing", "Make a template from the warps of matching nights."),
+    "backfill": ("backfill", "Ask Dagster to make assets of many nights."),
     "execute": ("graphs", "Run one step, or a whole pipeline, until it is complete."),
     "qgraph": ("graphs", "Build the quantum graph of a step."),
     "cancel": ("batch", "End what BPS runs of a chain."),

@@ -20,7 +20,7 @@ from proc_decam_dagster.execution.interrupts import deferred
 from proc_decam_dagster.execution.ledger import Ledger
 from proc_decam_dagster.execution.memory import GROWTH, MACHINE
 from proc_decam_dagster.execution.outputs import Outputs, write_graph
-from proc_decam_dagster.execution.patience import PATIENCE_SECONDS, patiently
+from proc_decam_dagster.execution.patience import IMPATIENT_SECONDS, PATIENCE_SECONDS, patiently
 from proc_decam_dagster.execution.pool import Ended, WorkerPool
 from proc_decam_dagster.execution.report import Progress
 from proc_decam_dagster.execution.worker import Work
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 BACKEND = "local"
 FLUSH_SECONDS = 60.0
 """Outputs that are ready are registered at least this often: what a crash of the driver can cost."""
-IMPATIENT_SECONDS = 5.0
-"""How long a driver that was interrupted waits for a database that is away."""
 
 
 @dataclass
@@ -139,7 +137,7 @@ class GraphRun:
 
     def _put_in_order(self, patience: float) -> None:
         """Register what finished and delete what did not; where that fails, graph and journal stay for the next run."""
-        for quantum in self._keys:
+        for quantum in self._begun:
             MACHINE.release(quantum)
         MACHINE.leave(self.path)
         for key in self._journal.under_way:

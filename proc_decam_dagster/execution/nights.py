@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from proc_decam_dagster.errors import SurveyError, disk_full
+from proc_decam_dagster.execution.memory import machine_memory_mb
 from proc_decam_dagster.execution.night import run_night
 from proc_decam_dagster.execution.pool import PoolStopped, WorkerPool, default_jobs
 from proc_decam_dagster.execution.report import NightReport
@@ -82,10 +83,11 @@ def run_nights(
 def within_memory(executions: int, jobs: int, available_gb: float | None = None) -> tuple[int, int]:
     """Return how many nights at once, of how many workers each, the free memory bears; at least one of one.
 
+    What each quantum may take is shared out later, see `MemoryBudget`: this keeps the shares from getting too small.
     Nights are given up before workers: one night's are warm for all of its steps.
     """
     if available_gb is None:
-        available_gb = psutil.virtual_memory().available / 2**30
+        available_gb = min(psutil.virtual_memory().available / 2**20, machine_memory_mb()) / 2**10
     bears = max(1, int(available_gb / WORKER_GB))
     fitting = max(1, min(executions, bears // jobs)), min(jobs, bears)
     if fitting != (executions, jobs):

@@ -12,6 +12,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 120.0
 """How long a database may be away before a step gives up: a restart of the server, with recovery, takes seconds."""
+IMPATIENT_SECONDS = 5.0
+"""How long it may be away where the user has asked to stop."""
 _LASTING = ("readonly", "read-only", "unable to open", "no such table", "password authentication", "does not exist")
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lsst.daf.butler import CollectionType, MissingDatasetTypeError
 
 from proc_decam_dagster.execution.ledger import Ledger
 from proc_decam_dagster.survey import proc_types
-from proc_decam_dagster.survey.collections import Chain, calib_collection, parse_chain, raw_collection
+from proc_decam_dagster.survey.collections import STAMP, Chain, calib_collection, parse_chain, raw_collection
 from proc_decam_dagster.survey.exposures import nights_of, rows_of_obs_type
 from proc_decam_dagster.survey.nights import is_night
 
@@ -51,10 +52,12 @@ class SurveyStatus:
 
 @dataclass
 class _Known:
-    """What is known of one chain: its RUNs by step, and the newest word on each unit of each step."""
+    """What is known of one chain: its RUNs by step, those that the ledger tells of, when each step last ended (as the
+    stamps in names of RUNs are written), and the newest word on each unit of each step."""
 
     runs: dict[str, set[str]] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
+    ended: dict[str, str] = field(default_factory=dict)
     units: dict[str, dict[tuple[str, str], bool]] = field(default_factory=dict)
     unwell: dict[str, bool] = field(default_factory=dict)
 
@@ -104,6 +107,7 @@ def _known(collections: Iterable[str], runs: Iterable[str], steps: Iterable[Mapp
             continue
         standing, units = record["standing"], chain.units.setdefault(record["step"], {})
         chain.told |= set(standing["runs"])
+        chain.ended[record["step"]] = datetime.fromtimestamp(record["ended"], UTC).strftime(STAMP)
         for how in ("good", "bad"):
             units |= {(dim, name): how == "good" for dim, names in standing[how].items() for name in names}
         chain.unwell[record["step"]] = bool(standing["counts"]["failed"] or standing["counts"]["blocked"])
@@ -121,8 +125,9 @@ def _cell(chain: Chain, known: Mapping[str, _Known], running: Mapping[str, str])
     good, total = _count(what, chain)
     steps = proc_types.proc_type(chain.proc_type).steps
     left = [step for step in steps if step not in what.units]
-    if any(run not in what.told for runs in what.runs.values() for run in runs):
-        return Cell(UNFINISHED, good, total)
+    for step, runs in what.runs.items():  # one that came after the last that ended was cut off
+        if any(run.rsplit("/", 1)[-1] > what.ended.get(step, "") for run in runs - what.told):
+            return Cell(UNFINISHED, good, total)
     if total and not good:
         return Cell(FAILED, good, total)
     if left:

@@ -19,7 +19,7 @@ from proc_decam_dagster.execution.interrupts import deferred, terminate_as_inter
 from proc_decam_dagster.execution.ledger import Ledger
 from proc_decam_dagster.execution.local import BACKEND, GraphOutcome
 from proc_decam_dagster.execution.outputs import clear_up
-from proc_decam_dagster.execution.patience import patiently
+from proc_decam_dagster.execution.patience import IMPATIENT_SECONDS, PATIENCE_SECONDS, patiently
 from proc_decam_dagster.execution.pipelines import pipeline_path, split_fragment
 from proc_decam_dagster.execution.pool import WorkerPool
 from proc_decam_dagster.execution.rebuild import rebuild
@@ -255,6 +255,7 @@ class _StepRun:
         self.report.runs.append(run)
         self.report.run = run
         limit = self.backend.memory_limit_mb
+        patience = IMPATIENT_SECONDS
         try:
             outcome = self.backend.run(
                 self.repository, graph, chain=self.chain, step=self.step, run=run, ledger=self.ledger,
@@ -263,9 +264,10 @@ class _StepRun:
                 | memory_requests(self.before, limit),
                 earlier={name: failed.attempts - failed.losses for name, failed in self.before.items()},
             )  # fmt: skip
+            patience = PATIENCE_SECONDS
         finally:  # whatever ended it, what succeeded is there for the next graph
             with deferred():
-                patiently(self.update_chain)
+                patiently(self.update_chain, seconds=patience)
         self._take_in(outcome)
         self.known_failed |= outcome.failed.keys()
         return bool(outcome.blocked)

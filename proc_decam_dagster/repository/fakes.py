@@ -27,7 +27,8 @@ def ingest_fakes(repo: Repository, path: str | os.PathLike, collection: str = FA
     Parameters
     ----------
     path : path-like
-        Any table that astropy reads, with the columns RA, DEC (deg, ICRS), MAG (AB), BAND and EXPNUM.
+        Any table that astropy reads, with the columns RA, DEC (deg, ICRS), MAG (AB), BAND and EXPNUM
+        (0: every exposure of the band that covers the position).
     collection : `str`
         CHAINED collection that is made to hold the new RUN alone.
 
@@ -101,7 +102,7 @@ def read_fakes(path: str | os.PathLike) -> Table:
         raise SurveyError(
             f"fakes table {path} has no column {', '.join(missing)}",
             f"the columns {', '.join(COLUMNS)}",
-            "add it: every fake belongs to one exposure and band",
+            "add it: every fake belongs to a band and an exposure; EXPNUM 0 means all that cover its position",
         )
     table = Table()
     for name in ("RA", "DEC", "MAG"):

@@ -22,7 +22,7 @@ class Execution(dg.ConfigurableResource):
         default="local", description="`local`: warm workers of this machine; `bps`: jobs on the site"
     )
     site: str = Field(
-        default="", description="For BPS: `local`, `slurm` or a site file; `PROC_DECAM_SITE` of the environment if empty"
+        default="", description="For BPS: `local`, `slurm` or a site file; that of `PROC_DECAM_SITE` if empty"
     )
 
     def back_end(self) -> "str | Bps":

@@ -121,6 +121,8 @@ class SurveyPlan:
     @classmethod
     def from_dict(cls, values: dict) -> "SurveyPlan":
         """Return the plan that `to_dict` wrote."""
+        # Surveys made before amplifiers were bent have no word of it: theirs are not.
+        values = {"linearity": False} | values
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 

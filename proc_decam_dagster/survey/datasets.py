@@ -7,6 +7,7 @@ Pure constants, so the engine's task connections import them too.
 RAW = "raw"
 CROSSTALK = "crosstalk"
 LINEARIZER = "linearizer"
+FRINGE = "fringe"
 DEFECTS = "defects"
 SUSPECT_MASK = "suspectMask"
 BIAS = "bias"

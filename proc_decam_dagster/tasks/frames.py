@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lsst.daf.butler import Timespan
+from lsst.daf.butler import MissingDatasetTypeError, Timespan
 from lsst.pipe.base import AlgorithmError
 
 from proc_decam_dagster.pixels.raw_statistics import select_frames
@@ -86,5 +86,8 @@ def usable_frames(
 
 def any_time(dataset_type, registry, data_id, collections):
     """Look a calibration up for a quantum without a time of its own; the first collection that has one decides."""
-    ref = registry.findDataset(dataset_type, data_id, collections=collections, timespan=Timespan(None, None))
+    try:
+        ref = registry.findDataset(dataset_type, data_id, collections=collections, timespan=Timespan(None, None))
+    except MissingDatasetTypeError:  # an optional calibration that this repository never had
+        return []
     return [] if ref is None else [ref]

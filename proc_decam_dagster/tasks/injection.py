@@ -19,7 +19,7 @@ class InjectExposureConnections(pipe_base.PipelineTaskConnections, dimensions=DI
 
     fakes = connectionTypes.PrerequisiteInput(
         name=datasets.FAKES,
-        doc="Synthetic sources of the band, all exposures: `ra, dec, mag, expnum, fake_id`. A survey may have none.",
+        doc="Synthetic sources of the band: `ra, dec, mag, expnum` (0: every exposure), `fake_id`. May be absent.",
         storageClass="ArrowAstropy",
         dimensions=("instrument", "band"),
         multiple=True,
@@ -73,7 +73,8 @@ class InjectExposureTask(pipe_base.PipelineTask):
             At most one table.
         visit, detector : `int`
         """
-        own = [table[np.asarray(table["expnum"]) == visit] for table in fakes]
+        # EXPNUM 0 asks for a position on the sky: the source is put into every exposure that covers it
+        own = [table[np.isin(np.asarray(table["expnum"]), (visit, 0))] for table in fakes]
         ra, dec, mag, number = (
             np.concatenate([np.asarray(table[name]) for table in own]) if own else np.zeros(0, kind)
             for name, kind in (("ra", float), ("dec", float), ("mag", float), ("fake_id", np.int64))

@@ -9,6 +9,7 @@ from proc_decam_dagster.camera.crosstalk import source_detectors
 from proc_decam_dagster.pixels.cosmic_rays import CONTRAST, THRESHOLD, repair
 from proc_decam_dagster.pixels.crosstalk import remove_leaks
 from proc_decam_dagster.pixels.defects import interpolate, paint_boxes
+from proc_decam_dagster.pixels.fringe import remove_fringes
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.isr import Master, correct
 from proc_decam_dagster.pixels.mask import BAD, CR, CROSSTALK, INTERP, NODATA, SAT, STREAK, SUSPECT, UNUSABLE, fraction
@@ -17,7 +18,7 @@ from proc_decam_dagster.pixels.raw_wcs import trimmed_wcs
 from proc_decam_dagster.pixels.trails import find_trails, mask_bleed_tails
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.tasks.curated import crosstalk_matrix, crosstalk_of_others, linearity_tables
-from proc_decam_dagster.tasks.failure import CalibrationFailure
+from proc_decam_dagster.tasks.failure import CalibrationFailure, algorithm_errors
 from proc_decam_dagster.tasks.raw import amplifiers, describe
 from proc_decam_dagster.tasks.raw_statistics import bright_pixels_of
 
@@ -88,6 +89,14 @@ class IsrConnections(pipe_base.PipelineTaskConnections, dimensions=("instrument"
         isCalibration=True,
         minimum=0,
     )
+    fringe = connectionTypes.PrerequisiteInput(
+        name=datasets.FRINGE,
+        doc="Pattern of the fringes, z and Y; without one they stay.",
+        storageClass="DecamImage",
+        dimensions=("instrument", "physical_filter", "detector"),
+        isCalibration=True,
+        minimum=0,
+    )
     outputExposure = connectionTypes.Output(
         name=datasets.POST_ISR,
         doc="Corrected frame, electrons.",
@@ -123,8 +132,8 @@ class IsrTask(pipe_base.PipelineTask):
     _DefaultName = "isr"
 
     def run(
-        self, raw, statistics, bias, flat, crosstalk, linearizer=None, crosstalkSources=(), defects=None,
-        suspectMask=None,
+        self, raw, statistics, bias, flat, crosstalk, defects=None, suspectMask=None, linearizer=None,
+        crosstalkSources=(), fringe=None,
     ) -> pipe_base.Struct:  # fmt: skip
         """Return ``outputExposure``: electrons, with the raw header's WCS.
 
@@ -136,12 +145,14 @@ class IsrTask(pipe_base.PipelineTask):
         bias, flat : `proc_decam_dagster.pixels.image.MaskedImage`
         crosstalk : mapping
             The ``crosstalk`` dataset.
+        defects, suspectMask : `astropy.table.Table`, optional
+            Boxes ``x0, y0, width, height``.
         linearizer : mapping, optional
             The ``linearizer`` dataset.
         crosstalkSources : iterable of `astropy.table.Table`, optional
             The ``crosstalkSources`` of this and of other detectors.
-        defects, suspectMask : `astropy.table.Table`, optional
-            Boxes ``x0, y0, width, height``.
+        fringe : `proc_decam_dagster.pixels.image.MaskedImage`, optional
+            Pattern of the fringes.
 
         Raises
         ------
@@ -176,6 +187,9 @@ class IsrTask(pipe_base.PipelineTask):
         if self.config.doCosmicRays:
             repair(image, threshold=self.config.cosmicRayThreshold, contrast=self.config.cosmicRayContrast)
         trails = find_trails(image) if self.config.doTrails else []
+        if fringe is not None:
+            with algorithm_errors():
+                image.metadata["fringe_scale"], _ = remove_fringes(image, fringe.image)
         image.wcs = trimmed_wcs(raw.header, image.shape)
         image.metadata |= _quality(image)
         image.metadata["dead_amplifiers"] = "".join(dead)

@@ -133,6 +133,8 @@ def installed(folder: Path) -> Iterator[Path]:
     paths = [(m, list(m.__path__)) for m in packages]
     before = dict(os.environ)
     os.environ.update(environment(folder))
+    paths_of_children = [str(python), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths_of_children))
     sys.path.insert(0, str(python))
     for module in packages:
         below = python.joinpath(*module.__name__.split("."))

@@ -113,13 +113,13 @@ def test_time_limit(execute, repository):
 def test_failures_and_status_tell_what_there_is(execute, type_, repository):
     assert type_("failures") == "no failures\n"
     assert "20190401  missing  -     -" in type_("status")
-    execute("bad: [1], mode: \"'os'\"", code=1)
+    execute("bad: [2], mode: \"'os'\"", code=1)
     output = execute("bad: [2], mode: error", "--no-skip-failures", code=1)
     assert "left out: inject: there is no fakes_table" in output
     told = type_("failures", CHAIN)
     lines = told.splitlines()
     assert lines[0] == "1. RuntimeError: toy failure"
-    assert lines[1] == "   3 permanent, 3 attempts: first"
+    assert lines[1] == "   3 permanent, 12 attempts: first"
     assert lines[2] == "   20190401/bias: detector 2 exposure 101-103"
     assert "--retry-failed" in lines[3] and f"execute {repository.root} {CHAIN} --pipeline" in lines[3]
     assert lines[-1] == "3 failed for good, 3 blocked by them"

@@ -65,3 +65,17 @@ def test_no_sources_give_a_copy(exposure):
     assert np.array_equal(made.exposure.image, exposure.image) and made.exposure.image is not exposure.image
     assert (np.asarray(measure_injected(made.exposure, Table({"fake_id": [], "x": [], "y": [], "flux": []}))["fake_id"])
             == -1).all()  # fmt: skip
+
+
+def test_recovered_fluxes_are_unbiased(exposure):
+    """Within 1 %, at four brightnesses, with the positions of the detections."""
+    for magnitude in (18.0, 19.0, 20.0, 20.5):
+        ra, dec, mag, x, y = grid(exposure, magnitude, n=9)
+        made = inject(exposure, ra, dec, mag, (int(10 * magnitude),))
+        catalogue = Table({"fake_id": np.arange(81), "x": made.x, "y": made.y, "flux": magnitude_to_njy(mag)})
+        sources = measure_injected(made.exposure, catalogue)
+        ratio = np.asarray(sources["fake_ratio"])[np.asarray(sources["fake_id"]) >= 0]
+        ratio = ratio[np.isfinite(ratio)]
+        assert len(ratio) > 75
+        error = np.median(sources["psf_flux_err"] / sources["psf_flux"]) * 1.25 / np.sqrt(len(ratio))
+        assert abs(np.median(ratio) - 1) < 0.01 + 2 * error

@@ -21,8 +21,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def survey(tmp_path_factory):
     """A simulated night of one CCD: raw files of the real format and full size, and their exposure table."""
-    from astropy.table import Table
-
     from proc_decam_dagster.archive import Archive, query_exposures
     from proc_decam_dagster.simulation.server import ArchiveServer
     from proc_decam_dagster.simulation.survey import simulate_survey
@@ -39,7 +37,6 @@ def survey(tmp_path_factory):
         raws = table[table["proc_type"] == "raw"]
         for row in raws:
             archive.retrieve(row["md5sum"], images / f"{row['md5sum']}_{row['archive_filename'].split('/')[-1]}")
-    assert isinstance(raws, Table)
     return raws, images
 
 

@@ -237,7 +237,7 @@ def test_bright_pixels_of_other_detectors_reach_a_frame_through_their_table(nigh
     listed.meta["amplifiers"] = "26A 26B"
     table = {"detector": DETECTOR, "sources": [["B", 26, "B", 1e-3], ["A", 27, "A", 1e-4]]}
     isr = IsrTask()
-    with_sources = isr.run(raw, statistics([raw])[0], bias, flat, table, None, [listed]).outputExposure
+    with_sources = isr.run(raw, statistics([raw])[0], bias, flat, table, crosstalkSources=[listed]).outputExposure
     without = isr.run(raw, statistics([raw])[0], bias, flat, table).outputExposure
     leak = (without.image - with_sources.image)[500:520, 100:120]
     assert np.median(leak) == pytest.approx(1e-3 * 1e5, rel=0.03)

@@ -65,7 +65,7 @@ def detrend(survey):
     def run(kind, bias=survey.bias):
         raw = read_raw(str(survey.folder / "archive" / file_name(survey.exposures[kind])), DETECTOR)
         statistics = RawStatisticsTask().run(raw).statistics
-        return IsrTask().run(raw, statistics, bias, survey.flat, crosstalk, linearizer).outputExposure
+        return IsrTask().run(raw, statistics, bias, survey.flat, crosstalk, linearizer=linearizer).outputExposure
 
     return run
 

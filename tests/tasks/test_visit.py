@@ -158,6 +158,10 @@ def test_fakes_of_the_visit_are_injected_and_recovered(calibrated):
     assert list(made.catalogue["fake_id"]) == [1, 2, 3]
     measured = run(InjectedCalibrateImageTask, made.injected, made.catalogue).sources
     assert set(measured["fake_id"]) >= {1, 2, 3}
+    everywhere = fakes.copy()
+    everywhere["expnum"] = 0
+    assert list(run(InjectExposureTask, calibrated.exposure, [everywhere], 9, 25).catalogue["fake_id"])[:3] == [1, 2, 3]
+    assert not len(run(InjectExposureTask, calibrated.exposure, [fakes], 9, 25).catalogue)
     none = run(InjectExposureTask, calibrated.exposure, [], 7, 25)
     assert len(none.catalogue) == 0 and np.array_equal(none.injected.image, calibrated.exposure.image)
     assert none.catalogue.colnames == made.catalogue.colnames

@@ -41,9 +41,9 @@ class Settings:
     def workers(self) -> int:
         """How many jobs can run at once."""
         keys = self.values["site"][self.site]
-        if "cores" in keys or "cores_per_node" not in keys:
-            return int(keys.get("cores", 0)) or os.cpu_count() or 1
-        return max(1, int(keys["cores_per_node"]) * int(keys.get("nodes", 1)) * int(keys.get("max_blocks", 1)))
+        if "cores_per_node" in keys:
+            return max(1, int(keys["cores_per_node"]) * int(keys.get("nodes", 1)) * int(keys.get("max_blocks", 1)))
+        return int(keys.get("cores", 0)) or os.cpu_count() or 1
 
     def number(self, key: str) -> int:
         """Return a whole number of the configuration."""
@@ -72,22 +72,28 @@ def load_settings(site: str | os.PathLike = "", pipeline_dir: str | os.PathLike 
     own = Path(pipeline_dir) / FILE_NAME if pipeline_dir else None
     values = _read(own if own and own.is_file() else packaged_folder("") / FILE_NAME)
     named, default = os.fspath(site), os.environ.get(SITE_VARIABLE, "")
-    known = list(values.get("site") or {})
-    if default and (not named or named in known):
-        values = _merged(values, _read(Path(default).expanduser()))
-    if named in known:
-        values["computeSite"] = named
-    elif named:
+    known = dict(values["site"])
+    if named and named not in known:
         if not Path(named).expanduser().is_file():
             raise SurveyError(
                 f"site {named} is unknown", f"{' or '.join(known)}, or a site file",
                 "deploy/sites has examples; docs/clusters.md says what stands in one",
             )  # fmt: skip
         values = _merged(values, _read(Path(named).expanduser()))
+    elif default:
+        values = _merged(values, _read(Path(default).expanduser()))
+    # The user's own Slurm is what --slurm means, where the environment names one.
+    if named in known and not _class_of(values).endswith(known[named]["class"].rpartition(".")[2]):
+        values["computeSite"] = named
     chosen = values.get("computeSite")
     if chosen not in (values.get("site") or {}):
         raise SurveyError(f"computeSite is {chosen!r}", f"one of {', '.join(values.get('site') or ())}")
     return Settings(values, chosen)
+
+
+def _class_of(values: Mapping[str, Any]) -> str:
+    """Return the class of the chosen site; empty if there is none."""
+    return (values["site"].get(values.get("computeSite")) or {}).get("class", "")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from astropy.table import Table
 
-from proc_decam_dagster.repository.science_pipelines import calibrations, raws, skymap, sources, visits
+from proc_decam_dagster.repository.science_pipelines import calibrations, raws, sources, visits
+from proc_decam_dagster.repository.science_pipelines import skymap as skymaps
 from proc_decam_dagster.repository.science_pipelines.release import require_release
 
 INSTRUMENT = "DECam"
@@ -52,25 +53,25 @@ class SciencePipelinesEngine:
         """Define visits with `lsst.obs.base.DefineVisitsTask`; a skymap's tracts are all registered with it."""
         return visits.define_visits(butler, exposures, INSTRUMENT)
 
-    def rings_skymap(self, name: str = "") -> skymap.StackSkyMap:
+    def rings_skymap(self, name: str = "") -> skymaps.StackSkyMap:
         """Return the skymap of the whole sky, under its own name if none is given."""
-        return skymap.rings_skymap(name)
+        return skymaps.rings_skymap(name)
 
-    def discrete_skymap(self, name: str, pointings: Sequence[tuple[float, float]]) -> skymap.StackSkyMap:
+    def discrete_skymap(self, name: str, pointings: Sequence[tuple[float, float]]) -> skymaps.StackSkyMap:
         """Return a skymap whose tracts contain the camera's outline at every pointing."""
-        return skymap.discrete_skymap(name, pointings)
+        return skymaps.discrete_skymap(name, pointings)
 
-    def find_skymap(self, butler: Any, name: str) -> skymap.StackSkyMap | None:
+    def find_skymap(self, butler: Any, name: str) -> skymaps.StackSkyMap | None:
         """Return a registered skymap; `None` if there is none of this name."""
-        return skymap.find_skymap(butler, name)
+        return skymaps.find_skymap(butler, name)
 
-    def register_skymap(self, butler: Any, skymap_: skymap.StackSkyMap) -> bool:
+    def register_skymap(self, butler: Any, skymap: skymaps.StackSkyMap) -> bool:
         """Register a skymap, with its dataset, tracts and patches; return whether it was new."""
-        return skymap.register_skymap(butler, skymap_)
+        return skymaps.register_skymap(butler, skymap)
 
     def outside_skymap(self, butler: Any, name: str, pointings: Sequence[tuple[float, float]]) -> list[bool]:
         """Return of each pointing whether a part of the camera falls on no tract."""
-        return skymap.outside_skymap(butler, name, pointings)
+        return skymaps.outside_skymap(butler, name, pointings)
 
     def put_defects(self, butler: Any, dataset_type: str, boxes: Mapping[int, Table], run: str) -> list[Any]:
         """Write one `lsst.ip.isr.Defects` a detector in place of those that are in the run; return the new refs."""
