@@ -38,11 +38,13 @@ def _prepare(folder: str) -> None:
 
 
 def _calibrate(expnum: int) -> tuple[float, float]:
-    """Reduce one CCD from file to file; return its CPU seconds and the process's peak memory, GB."""
+    """Reduce one CCD, masters read from files too; return its CPU seconds and the peak memory of the process, GB."""
     from proc_decam_dagster.instrument.image_file import write_image
 
     start = cpu_seconds()
-    made = _sample.calibrate(_sample.detrend(_sample.raw(expnum)), expnum)
+    image = _sample.detrend(_sample.raw(expnum))
+    _sample.forget_masters()
+    made = _sample.calibrate(image, expnum)
     with tempfile.TemporaryDirectory(prefix="decam-bench-") as folder:
         write_image(f"{folder}/calexp.fits", made.exposure)
         made.sources.write(f"{folder}/sources.parquet", format="parquet")

@@ -158,6 +158,11 @@ class Sample:
             raw, self.statistics(raw), self.bias, self.flat, self.crosstalk, *self.defects, linearizer=self.linearizer
         ).outputExposure  # fmt: skip
 
+    def forget_masters(self) -> None:
+        """Drop the masters from memory: the next frame reads them again, as a quantum of its own does."""
+        for name in ("bias", "flat"):
+            self.__dict__.pop(name, None)
+
     def calibrate(self, image: MaskedImage, expnum: int):
         """Return what the calibration task makes of a detrended image."""
         from proc_decam_dagster.tasks.calibrate_image import CalibrateImageTask

@@ -10,6 +10,7 @@ import dagster as dg
 
 if TYPE_CHECKING:
     from proc_decam_dagster.execution import PipelineReport
+    from proc_decam_dagster.repository import Repository
 
 SHOWN_FAILURES = 50
 
@@ -47,6 +48,13 @@ def data_version(contents: Iterable[object]) -> dg.DataVersion:
     """Return a data version of what an asset holds: the same again if it is made anew without a change."""
     text = "\n".join(str(c) for c in contents)
     return dg.DataVersion(hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+def versions_of(repo: "Repository", chain: str) -> dg.DataVersion:
+    """Return the data version of a chain: the same as long as its RUNs are."""
+    from proc_decam_dagster.repository.chains import runs_of as runs_of_chain
+
+    return data_version([chain, *runs_of_chain(repo.butler(), chain)])
 
 
 def report_metadata(report: "PipelineReport") -> dict[str, Any]:

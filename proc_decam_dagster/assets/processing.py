@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 from pydantic import Field, field_validator
 
-from proc_decam_dagster.assets.presentation import data_version, measured, report_metadata
+from proc_decam_dagster.assets.presentation import measured, report_metadata, versions_of
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.resources import Execution
 from proc_decam_dagster.survey.calibration_policy import CalibrationPolicy
@@ -154,9 +154,7 @@ def result(
     repo: "Repository", report: "PipelineReport", more: Mapping[str, Any] | None = None, **figures: Any
 ) -> dg.MaterializeResult:
     """Return what a processed chain reports to Dagster: first what people look at, then how it was made."""
-    from proc_decam_dagster.repository.chains import runs_of
-
     return dg.MaterializeResult(
         metadata=measured(figures) | report_metadata(report) | dict(more or {}),
-        data_version=data_version([report.chain, *runs_of(repo.butler(), report.chain)]),
+        data_version=versions_of(repo, report.chain),
     )

@@ -1,12 +1,9 @@
 """The command that asks Dagster for a backfill."""
 
-import os
-
 import click
 
 from proc_decam_dagster.cli import show
 from proc_decam_dagster.cli.common import Many, command
-from proc_decam_dagster.errors import SurveyError
 
 
 @command(
@@ -27,13 +24,9 @@ def backfill(nights, assets, coadd_subset, template_types, missing, dry_run) -> 
     The instance is that of DAGSTER_HOME. Its daemon (`make dev`, or `dagster-daemon run`) launches the runs, within
     the pools of the instance; a night that fails stops no other. The backfill is shown in the UI, and ended there.
     """
-    if not os.environ.get("DAGSTER_HOME"):
-        raise SurveyError("DAGSTER_HOME is not set", "the folder of the Dagster instance", "`export DAGSTER_HOME=…`")
-    import dagster as dg
+    from proc_decam_dagster.bridge import backfills
 
-    from proc_decam_dagster import backfills
-
-    with dg.DagsterInstance.get() as instance:
+    with backfills.open_instance() as instance:
         found = backfills.wanted(
             instance, nights, assets, coadd_subset=coadd_subset, template_types=template_types, missing=missing
         )
@@ -47,11 +40,9 @@ def backfill(nights, assets, coadd_subset, template_types, missing, dry_run) -> 
         if not found.total:
             click.echo("nothing to make")
         elif not dry_run:
-            from proc_decam_dagster.definitions import defs
-
             title = f"{', '.join(assets)} of {nights}"
-            click.echo(f"backfill {backfills.request(instance, defs, found, title=title)}: {found.total} partitions")
-            if not any(s.daemon_type == "BACKFILL" for s in instance.get_daemon_statuses().values() if s.healthy):
+            click.echo(f"backfill {backfills.request(instance, found, title=title)}: {found.total} partitions")
+            if not backfills.daemon_runs(instance):
                 click.echo(
                     "no daemon is running that would launch it: start `make dev` or `dagster-daemon run`", err=True
                 )

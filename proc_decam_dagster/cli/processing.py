@@ -1,10 +1,12 @@
 """Commands that process: a proc type's steps, whole nights, templates."""
 
+import functools
 import os
 from pathlib import Path
 
 import click
 
+from proc_decam_dagster.bridge.events import tell_dagster
 from proc_decam_dagster.cli import show
 from proc_decam_dagster.cli.batch import batch_options
 from proc_decam_dagster.cli.collections import parts
@@ -105,6 +107,7 @@ def pipeline(
             )
     for report in reports:
         show.pipeline(report)
+        tell_dagster(repository, report)
     if not all(r.ok for r in reports):
         raise SurveyError(
             f"{chain} is not complete ({'; '.join(r.why_not for r in reports if not r.ok)})",
@@ -176,7 +179,8 @@ def night(
     with show.Progress() as progress:
         for names, kind in _passes([r.name for r in rows], science):
             reports += run_nights(
-                repository, chosen, names, executions=workers, jobs=jobs, finished=_tell, exposures=table,
+                repository, chosen, names, executions=workers, jobs=jobs, finished=functools.partial(_tell, repository),
+                exposures=table,
                 image_dir=images, coadd_subset=coadd_subset, template_type=template_type, where=where, science=kind,
                 pipeline_dir=pipeline_dir, calibrations=policy, partial=partial, progress=progress.quanta, **attempts,
             )  # fmt: skip
@@ -246,6 +250,7 @@ def coadd(
             progress=progress.quanta, **attempts,
         )  # fmt: skip
     show.pipeline(report)
+    tell_dagster(repository, report)
     if not report.ok:
         raise SurveyError(
             f"{chain} is not complete ({report.why_not})", "every quantum to succeed",
@@ -280,13 +285,14 @@ def _nights_of_chains(nights: list[str], chains) -> list[str]:
     return [n for n in nights if n in wanted]
 
 
-def _tell(report) -> None:
+def _tell(repository, report) -> None:
     """Tell what became of a night and proc type, as soon as it is known."""
     click.echo(f"── {report.night} {report.proc_type}")
     if report.ingested is not None:
         show.ingested(report.ingested)
     if report.pipeline is not None:
         show.pipeline(report.pipeline)
+        tell_dagster(repository, report.pipeline)
     if report.error:
         click.echo(f"  error: {report.error}")
 

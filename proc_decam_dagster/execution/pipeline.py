@@ -34,7 +34,6 @@ def run_pipeline(
     pool: WorkerPool | None = None,
     certify: bool = True,
     min_frames: int | None = None,
-    bad_detectors: Collection[int] = (),
     calibrations: CalibrationPolicy = OWN,
     partial: bool = False,
     **options: Any,
@@ -61,8 +60,6 @@ def run_pipeline(
         Whether what the last step made is certified.
     min_frames : `int`, optional
         Masters of fewer frames are not certified; the repository's default if not given.
-    bad_detectors : `~collections.abc.Collection` [`int`], optional
-        Detectors of which no master is expected.
     calibrations : `CalibrationPolicy`, optional
         Where masters come from that the night lacks.
     partial : `bool`, optional
@@ -110,7 +107,7 @@ def run_pipeline(
             if report.stopped:
                 break
     if certify and row.certifies and not report.stopped and row.steps[-1] in chosen:
-        report.certified = _certify(repository, row, subset, where, bad_detectors, min_frames, partial)
+        report.certified = _certify(repository, row, subset, where, min_frames, partial)
     report.seconds = time.monotonic() - started
     return report
 
@@ -130,15 +127,14 @@ def _why_stop(chain: str, done: StepReport, *, strict: bool) -> str:
 
 
 def _certify(
-    repository: "Repository", row: proc_types.ProcType, night: str, where: str, bad_detectors: Collection[int],
-    min_frames: int | None, partial: bool,
-) -> CertifyReport:  # fmt: skip
+    repository: "Repository", row: proc_types.ProcType, night: str, where: str, min_frames: int | None, partial: bool
+) -> CertifyReport:
     """Certify what a calibration's last step made, then what people's overrides say."""
     frames = night_frames(repository, night, row.name, by_filter=row.certifies == datasets.FLAT, where=where)
     left_out = overridden(repository, night, row.certifies, frames)
     report = certify_calibrations(
         repository, row.name, night, partial=partial, **({} if min_frames is None else {"min_frames": min_frames}),
-        expected={m: n for m, n in frames.items() if m not in left_out and m.detector not in bad_detectors},
+        expected={m: n for m, n in frames.items() if m not in left_out},
     )  # fmt: skip
     apply_overrides(repository, night, row.certifies)
     describe_collection(repository, night, row.certifies)

@@ -16,7 +16,7 @@ from types import FrameType
 
 from proc_decam_dagster.execution.bps import submission
 
-POLL_SECONDS = 10.0
+POLL_SECONDS = 5.0
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BACKEND = "bps"
-POLL_SECONDS = 0.5
 _PLAN = "plan.json"
 
 
@@ -189,7 +188,7 @@ class BpsRun:
                 if time.monotonic() - self._flushed > FLUSH_SECONDS:
                     with deferred():
                         self._flush(PATIENCE_SECONDS)
-                time.sleep(POLL_SECONDS)
+                time.sleep(submission.poll_seconds)
             if submission.failed():
                 submission.clean_up()
         except BaseException:

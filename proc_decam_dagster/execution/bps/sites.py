@@ -16,6 +16,7 @@ from parsl.executors.base import ParslExecutor
 from parsl.launchers import SimpleLauncher, SrunLauncher
 from parsl.providers import LocalProvider, SlurmProvider
 
+from proc_decam_dagster.execution.bps import slurm
 from proc_decam_dagster.execution.bps.submission import SLURM_JOBS
 
 
@@ -96,7 +97,8 @@ class RecordingSlurmProvider(SlurmProvider):
         self.record, self.poll_seconds = record, poll_seconds
 
     def submit(self, command: str, tasks_per_node: int, job_name: str = "parsl.slurm") -> str:
-        """Submit a block; return its id."""
+        """Submit a block, once Slurm answers; return its id."""
+        slurm.in_queue()
         job_id = super().submit(command, tasks_per_node, job_name)
         with self.record.open("a") as file:
             file.write(f"{job_id}\n")

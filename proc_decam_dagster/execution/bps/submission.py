@@ -84,6 +84,11 @@ class Submission:
         return self.directory / RECORDS
 
     @property
+    def poll_seconds(self) -> float:
+        """How often to look whether it lives: Slurm is not to be asked more often than this (s)."""
+        return 0.5 if self.batch is None else 5.0
+
+    @property
     def driver_name(self) -> str:
         """Name of the Slurm job that the process runs in."""
         return f"{self.name}_driver"
@@ -158,6 +163,9 @@ class Submission:
             while self.alive() and time.monotonic() < until:
                 time.sleep(0.2)
         self.clean_up()
+        if self.alive() and not self._is_here(process):
+            host = process.get("host", "another machine")
+            raise SurveyError(f"the process of {self.name} runs on {host}", fix="give the same command there")
 
     def clean_up(self) -> None:
         """End what a process that is gone has left: its children here, its jobs in Slurm."""

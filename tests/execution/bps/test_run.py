@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+import yaml
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.execution import Ledger, run_step
@@ -71,8 +72,33 @@ def test_memory_is_doubled_in_the_request_until_it_is_enough(repository, steps, 
     assert asked == [1024, 2048, 4096]
 
 
+def test_the_workflows_process_may_be_a_slurm_job(repository, steps, slurm_site):
+    site = yaml.safe_load(slurm_site.read_text())
+    site["workflowJob"] = {"options": "#SBATCH --cpus-per-task=1"}
+    site["site"]["cluster"] |= {"nodes": 2, "cores_per_node": 1}  # a block of several nodes is started by srun
+    slurm_site.write_text(yaml.safe_dump(site))
+    report = run_step(repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, backend=Bps(slurm_site))
+    assert report.ok and report.succeeded == 24
+    assert {a.host for a in Ledger.of(repository).attempts(CHAIN)} == {"n1", "n2"}
+    assert len(made(repository, "two")) == len(set(made(repository, "two"))) == 12
+
+
+def test_any_workload_management_system(repository, steps, tmp_path):
+    site = tmp_path / "site.yaml"
+    site.write_text(
+        "wmsServiceClass: toy_wms.ToyService\ncomputeSite: anywhere\nsite: {anywhere: {class: none, cores: 2}}\n"
+    )
+    config = {"first:bad": [2], "first:badExposures": [101]}
+    report = run_step(repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, config=config, backend=Bps(site))
+    assert (report.succeeded, report.failed, report.blocked) == (22, 1, 1)
+    assert len(made(repository, "two")) == len(set(made(repository, "two"))) == 11
+    assert not unfinished(repository.state_dir)
+
+
 def test_a_site_that_runs_nothing_says_why(repository, steps, slurm_site):
-    slurm_site.write_text(slurm_site.read_text() + "    partition: nowhere\n")
+    site = yaml.safe_load(slurm_site.read_text())
+    site["site"]["cluster"]["partition"] = "nowhere"
+    slurm_site.write_text(yaml.safe_dump(site))
     with pytest.raises(SurveyError, match="had run nothing.*invalid partition") as raised:
         run_step(repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, backend=Bps(slurm_site))
     assert "correct the site file" in str(raised.value)

@@ -3,8 +3,8 @@
 import dagster as dg
 import pytest
 
-from proc_decam_dagster import backfills
-from proc_decam_dagster.definitions import build_definitions
+from proc_decam_dagster.bridge import backfills
+from proc_decam_dagster.definitions import defs
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.partitions import add_coadd_subset, add_nights
 
@@ -57,11 +57,11 @@ def test_mistakes_are_named(instance, words, options, said):
 
 def test_dagster_takes_the_backfill(instance):
     found = backfills.wanted(instance, "2019.*", ["bias", "flat"])
-    definitions = build_definitions()
-    name = backfills.request(instance, definitions, found, title="bias, flat of 2019.*")
+    assert not backfills.daemon_runs(instance)
+    name = backfills.request(instance, found, title="bias, flat of 2019.*")
     (backfill,) = instance.get_backfills()
     assert backfill.backfill_id == name and backfill.title == "bias, flat of 2019.…"
-    data = backfill.get_asset_backfill_data(definitions.resolve_asset_graph())
+    data = backfill.get_asset_backfill_data(defs.resolve_asset_graph())
     subsets = data.target_subset.partitions_subsets_by_asset_key
     assert {k.to_user_string(): sorted(s.get_partition_keys()) for k, s in subsets.items()} == {
         "bias": NIGHTS[:2], "flat": NIGHTS[:2],

@@ -1,5 +1,6 @@
 """Backfills asked for from a terminal: nights by pattern, by what is missing, of several assets at once."""
 
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,6 @@ from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.partitions import COADD_SUBSETS, NIGHTS, NIGHTS_BY_SUBSET, cell
 from proc_decam_dagster.survey.nights import matching_nights
 from proc_decam_dagster.survey.proc_types import TEMPLATE_TYPES
-
 
 _NO_TITLE = re.compile(r'[%*"]+')
 """What Dagster refuses in a title."""
@@ -75,10 +75,28 @@ def wanted(
     return found
 
 
-def request(
-    instance: dg.DagsterInstance, definitions: dg.Definitions, found: Wanted, *, title: str,
-    run_config: Mapping[str, Any] | None = None,
-) -> str:  # fmt: skip
+def open_instance() -> dg.DagsterInstance:
+    """Return the survey's Dagster instance, that of ``DAGSTER_HOME``; it is a context manager.
+
+    Raises
+    ------
+    SurveyError
+        If the environment names none.
+    """
+    if not os.environ.get("DAGSTER_HOME"):
+        raise SurveyError("DAGSTER_HOME is not set", "the folder of the Dagster instance", "`export DAGSTER_HOME=…`")
+    return dg.DagsterInstance.get()
+
+
+def daemon_runs(instance: dg.DagsterInstance) -> bool:
+    """Whether a daemon is at work that launches the runs of backfills."""
+    from dagster._daemon.daemon import BackfillDaemon
+
+    status = instance.get_daemon_statuses([BackfillDaemon.daemon_type()])
+    return status[BackfillDaemon.daemon_type()].healthy is True
+
+
+def request(instance: dg.DagsterInstance, found: Wanted, *, title: str) -> str:
     """Hand a backfill to the daemon, and return its id.
 
     Dagster's public interface to this is a web server's GraphQL, which a terminal may not have: the same record is
@@ -88,7 +106,9 @@ def request(
     from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
     from dagster._core.utils import make_new_backfill_id
 
-    graph = definitions.resolve_asset_graph()
+    from proc_decam_dagster.definitions import defs
+
+    graph = defs.resolve_asset_graph()
     now = time.time()
     partitions = {k: names for k, names in found.partitions.items() if names}
     backfill = PartitionBackfill(
@@ -99,7 +119,7 @@ def request(
             asset_graph_subset=_subset(graph, partitions), dynamic_partitions_store=instance,
             backfill_start_timestamp=now,
         ),
-        title=_NO_TITLE.sub("…", title), description=None, run_config=run_config,
+        title=_NO_TITLE.sub("…", title), description=None, run_config=None,
     )  # fmt: skip
     instance.add_backfill(backfill)
     return backfill.backfill_id

@@ -1,0 +1,1 @@
+"""Between the two faces: what the terminal asks of Dagster, and what it tells it."""
