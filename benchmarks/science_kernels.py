@@ -15,7 +15,7 @@ from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.isr import Master, correct, measure_overscans
 from proc_decam_dagster.pixels.mask import UNUSABLE
 from proc_decam_dagster.pixels.photometry import psf_fluxes
-from proc_decam_dagster.tasks.isr import crosstalk_matrix
+from proc_decam_dagster.tasks.curated import crosstalk_matrix, linearity_tables
 from proc_decam_dagster.tasks.raw import amplifiers
 
 SOURCES, RADIUS = 5000, 10
@@ -52,7 +52,8 @@ def _isr(sample, bytes_per_second, python, folder):
     raw = sample.raw(sample.expnums("object")[0])
     readouts, _ = amplifiers(raw)
     bias, flat, leaks = Master.bias(sample.bias), Master.flat(sample.flat), crosstalk_matrix(sample.crosstalk)
-    seconds, image = cpu_of(lambda: correct(raw.data, readouts, bias=bias, flat=flat, crosstalk=leaks), 5)
+    options = {"bias": bias, "flat": flat, "crosstalk": leaks, "linearity": linearity_tables(sample.linearizer)}
+    seconds, image = cpu_of(lambda: correct(raw.data, readouts, **options), 5)
     parts = [
         {"data": [int(v) for v in part.data], "overscan": [int(v) for v in part.overscan],
          "box": [int(v) for v in part.box], "gain": float(part.gain), "read_noise": float(part.read_noise)}

@@ -154,8 +154,10 @@ class Sample:
         """Return a raw frame in electrons, as the ISR task makes it."""
         from proc_decam_dagster.tasks.isr import IsrTask
 
+        defects, suspect = self.defects
         return IsrTask().run(
-            raw, self.statistics(raw), self.bias, self.flat, self.crosstalk, *self.defects, linearizer=self.linearizer
+            raw, self.statistics(raw), self.bias, self.flat, self.crosstalk, defects=defects, suspectMask=suspect,
+            linearizer=self.linearizer,
         ).outputExposure  # fmt: skip
 
     def forget_masters(self) -> None:

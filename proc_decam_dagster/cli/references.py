@@ -141,7 +141,7 @@ def refcats(
 def fakes(repo, fakes_file, collection) -> None:
     """Ingest a table of synthetic sources.
 
-    FAKES is any table that astropy reads, with columns RA, DEC (degrees), MAG (AB), BAND and EXPNUM.
+    FAKES is any table that astropy reads, with columns RA, DEC (degrees), MAG (AB), EXPNUM and, unless it is VR, BAND.
     """
     from proc_decam_dagster.repository import ingest_fakes, open_repository
 

@@ -105,6 +105,7 @@ class GraphRun:
         self._journal = ledger.journal(chain=chain, run=run, step=step, backend=BACKEND)
         self._keys: dict[UUID, str] = {}
         self._begun: set[UUID] = set()
+        self._killed = False
         self._flushed = self._started = time.monotonic()
 
     def execute(self) -> GraphOutcome:
@@ -127,7 +128,7 @@ class GraphRun:
             patience = IMPATIENT_SECONDS
             with deferred():
                 # An interrupt may have come in the middle of a fork: only a new pool is a sound one.
-                self.pool.kill_busy()
+                self._killed = bool(self.pool.kill_busy()) or self._killed
                 self.pool.close()
             raise
         finally:
@@ -144,7 +145,8 @@ class GraphRun:
             self._journal.end(key, outcome=INTERRUPTED)
         try:
             self._flush(patience)
-            self.outputs.discard(q for q in self._begun if self.names[q] not in self.outcome.succeeded)
+            left = [q for q in self._begun if self.names[q] not in self.outcome.succeeded]
+            self.outputs.discard(left, killed=self._killed)
             self.path.unlink(missing_ok=True)
         finally:
             self._journal.close()
@@ -202,6 +204,7 @@ class GraphRun:
         types = result.exception_types if result else (end.cause,)
         message = result.message if result else end.message
         ok = bool(result and result.ok)
+        self._killed = self._killed or result is None
         full = not ok and failures.DISK_FULL in types
         transient = not ok and failures.is_transient(types, message)
         attempt = self._journal.end(

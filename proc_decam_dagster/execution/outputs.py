@@ -84,9 +84,19 @@ class Outputs:
             ]
         return Quantum(taskName=quantum.taskName, dataId=quantum.dataId, outputs=outputs)
 
-    def discard(self, quanta: Iterable[UUID]) -> None:
-        """Delete files that killed quanta left: whatever was predicted and is not registered."""
+    def discard(self, quanta: Iterable[UUID], *, killed: bool = False) -> None:
+        """Delete files that killed quanta left: whatever was predicted and is not registered.
+
+        Parameters
+        ----------
+        quanta : `~collections.abc.Iterable` [`uuid.UUID`]
+            Those that did not succeed.
+        killed : `bool`, optional
+            Whether any process was killed: then it may have left a file under the name that it is written to first.
+        """
         quanta = list(quanta)
+        if killed:
+            self._sweep()
         if not quanta:
             return
         predicted = self.graph.build_execution_quanta(quanta)
@@ -103,6 +113,25 @@ class Outputs:
                 butler.pruneDatasets(there, disassociate=True, unstore=True, purge=True)
         finally:
             butler.close()
+
+    def _sweep(self) -> None:
+        """Delete the files that outputs are written to before they get their names.
+
+        The middleware calls them by 16 random letters and the file's name with `.tmp` before its extension.
+        """
+        names: dict[Path, set[str]] = {}
+        for quantum in self.graph.build_execution_quanta().values():
+            for ref in (ref for refs in quantum.outputs.values() for ref in refs):
+                uri = self.butler.getURI(ref, predict=True)
+                if uri.isLocal:
+                    path = Path(uri.ospath)
+                    names.setdefault(path.parent, set()).add(path.name)
+        for folder, expected in names.items():
+            for path in folder.iterdir() if folder.is_dir() else ():
+                stem, mark, extension = path.name[16:].rpartition(".tmp")
+                if mark and stem + extension in expected and path.name not in expected:
+                    log.info("deleting %s, whose writer was killed", path)
+                    path.unlink()
 
 
 def graph_file(folder: Path, run: str) -> Path:
@@ -142,6 +171,6 @@ def clear_up(butler: "Butler", root: Path, folder: Path, chain: str) -> int:
         if not path.name.endswith(_HALF):  # of that none was begun
             log.warning("clearing up after a driver that died: %s", path.stem.replace("__", "/"))
             graph = PredictedQuantumGraph.read_execution_quanta(str(path))
-            Outputs(butler, root, graph, graph.header.output_run or "").discard(list(graph.quantum_only_xgraph))
+            Outputs(butler, root, graph, graph.header.output_run or "").discard(graph.quantum_only_xgraph, killed=True)
         path.unlink()
     return len(left)

@@ -49,7 +49,7 @@ SMOOTH = 2.5
 BLANK = 2.0
 """Fine structure, in standard deviations, below which there is no star that noise could make a hit of."""
 
-RAISED = 6.0
+RAISED = 7.0
 """Noise of a pixel's Laplacian that must not make a hit of a star: two standard deviations, in those of the pixel."""
 
 ITERATIONS = 100

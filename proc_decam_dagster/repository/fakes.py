@@ -15,7 +15,9 @@ from proc_decam_dagster.repository.presence import has_collection
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.survey.collections import FAKES, run_name
 
-COLUMNS = ("RA", "DEC", "MAG", "BAND", "EXPNUM")
+COLUMNS = ("RA", "DEC", "MAG", "EXPNUM")
+BAND = "VR"
+"""Band of a table that names none."""
 MEND = "mend the table"
 
 
@@ -107,7 +109,8 @@ def read_fakes(path: str | os.PathLike) -> Table:
     table = Table()
     for name in ("RA", "DEC", "MAG"):
         table[name.lower()] = _numbers(raw[names[name]], name, path, float)
-    band = [(b.decode() if isinstance(b, bytes) else str(b)).strip() for b in raw[names["BAND"]]]
+    bands = raw[names["BAND"]] if "BAND" in names else [BAND] * len(raw)
+    band = [(b.decode() if isinstance(b, bytes) else str(b)).strip() for b in bands]
     table["band"] = np.array(["y" if b == "Y" else b for b in band], dtype=str)
     table["expnum"] = _numbers(raw[names["EXPNUM"]], "EXPNUM", path, np.int64)
     table["fake_id"] = np.arange(1, len(table) + 1)

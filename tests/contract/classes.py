@@ -225,7 +225,9 @@ def _task(path: str, row: dict) -> type:
     return type(name, (base,), {"ConfigClass": config, "_DefaultName": row.get("name", name)})
 
 
-@cache
+_built: dict[str, type] = {}
+
+
 def build(path: str) -> type:
     """Return the stand-in of a class; a class of the middleware is the real one.
 
@@ -234,15 +236,19 @@ def build(path: str) -> type:
     KeyError
         If the contract has no such class.
     """
-    data = contract()
-    for section, make in (("tasks", _task), ("configs", _config), ("connections", _connections)):
-        if path in data[section]:
-            cls = make(path, data[section][path])
-            cls.__module__ = path.rsplit(".", 1)[0]
-            return cls
+    if path in _built:
+        return _built[path]
     module, name = path.rsplit(".", 1)
     if path.startswith(_MIDDLEWARE):
         return getattr(importlib.import_module(module), name)
+    data = contract()
+    for section, make in (("tasks", _task), ("configs", _config), ("connections", _connections)):
+        if path in data[section]:
+            cls = _built[path] = make(path, data[section][path])
+            cls.__module__ = module
+            # The middleware looks up modules of configurations, and saves an import only of what is imported.
+            importlib.import_module(module)
+            return cls
     raise KeyError(f"the contract has no {path}")
 
 
@@ -252,8 +258,6 @@ def define(module: str) -> dict[str, type]:
     names = [n for s in ("tasks", "configs", "connections") for n in data[s]]
     own = {n.rsplit(".", 1)[1]: build(n) for n in names if n.rsplit(".", 1)[0] == module}
     aliases = {n.rsplit(".", 1)[1]: full for n, full in data["aliases"].items() if n.rsplit(".", 1)[0] == module}
-    for full in aliases.values():  # the middleware looks up a configuration's module
-        importlib.import_module(full.rsplit(".", 1)[0])
     return own | {name: build(full) for name, full in aliases.items()}
 
 

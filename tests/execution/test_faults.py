@@ -149,3 +149,20 @@ def test_read_only_repository(night, mounted, pool):
     repository.close()
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
     night.complete(pool)
+
+
+def test_a_file_whose_writer_was_killed_is_deleted(night, pool):
+    """What a kill between two system calls leaves: the output under the name that it is written to first."""
+    process = night.start()
+    night.at(process, 0.4)
+    process.kill()
+    process.communicate(timeout=120)
+    written = next(p for p in (night.repository.root / CHAIN).rglob("added*") if p.is_file())
+    half = written.with_name("a" * 16 + written.stem + ".tmp" + written.suffix)
+    half.write_text("{")
+    other = written.with_name("notes.txt")
+    other.write_text("somebody's own")
+    run_pipeline(night.repository, "bias", NIGHT, pool=pool, **night.options)
+    assert not half.exists() and other.exists()
+    other.unlink()
+    night.complete(pool)

@@ -55,11 +55,11 @@ def test_after_an_empty_chain(night, table, tmp_path):
     assert len(get(night, "VR", chain)) == 2
 
 
-@pytest.mark.parametrize("column", ["RA", "DEC", "MAG", "BAND", "EXPNUM"])
+@pytest.mark.parametrize("column", ["RA", "DEC", "MAG", "EXPNUM"])
 def test_missing_column_is_named_and_nothing_is_written(repo, table, tmp_path, column):
     table.remove_column(column)
     table.write(tmp_path / "fakes.fits")
-    with pytest.raises(SurveyError, match=f"has no column {column}; expected the columns RA, DEC, MAG, BAND, EXPNUM"):
+    with pytest.raises(SurveyError, match=f"has no column {column}; expected the columns RA, DEC, MAG, EXPNUM"):
         ingest_fakes(repo, tmp_path / "fakes.fits")
     assert not list(repo.butler().registry.queryDatasetTypes("fakes_table"))
 
@@ -78,6 +78,12 @@ def test_values_without_a_meaning(table, tmp_path, column, values, message):
     table.write(tmp_path / "fakes.fits")
     with pytest.raises(SurveyError, match=message):
         read_fakes(tmp_path / "fakes.fits")
+
+
+def test_a_table_that_names_no_band_is_of_the_surveys(table, tmp_path):
+    table.remove_column("BAND")
+    table.write(tmp_path / "fakes.fits")
+    assert set(read_fakes(tmp_path / "fakes.fits")["band"]) == {"VR"}
 
 
 def test_no_table(table, tmp_path):
