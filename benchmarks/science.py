@@ -5,7 +5,7 @@ next run); one core does the work unless a figure says otherwise.
 """
 
 import gc
-import importlib
+import importlib.util
 import os
 import sys
 import tempfile

@@ -174,8 +174,8 @@ def _user() -> str:
 
 SLURM_SITE = {
     "computeSite": "cluster",
-    "requestMemory": 1024,
-    "memoryLimit": 8192,
+    "requestMemory": 2048,
+    "memoryLimit": 16000,
     "site": {
         "cluster": {
             "class": "proc_decam_dagster.execution.bps.sites.Slurm",

@@ -1,5 +1,6 @@
 """Where a step's quanta run: the back ends, all of which take a graph and return a `GraphOutcome`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,13 +52,13 @@ class Local:
 
 
 def back_end(chosen: "str | Bps", pool: "WorkerPool", pipeline_dir: str | Path | None = None) -> "Local | Bps":
-    """Return the back end that is meant by a name, ``local`` or ``bps``; any other object is one already."""
+    """Return the back end that is meant by a name, ``local`` or ``bps``, or by its options."""
     if chosen == local.BACKEND:
         return Local(pool)
     if chosen == "bps":
         from proc_decam_dagster.execution.bps import Bps
 
-        return Bps(pipeline_dir=pipeline_dir)
+        chosen = Bps(pipeline_dir=pipeline_dir)
     if isinstance(chosen, str):
         raise SurveyError(f"back end {chosen!r} is unknown", "local or bps")
-    return chosen
+    return replace(chosen, pool=pool)  # whose stop is the step's, whatever runs its quanta

@@ -155,8 +155,7 @@ class WorkerPool:
         PoolStopped
             If `stop` was called.
         """
-        if self._stop.is_set():
-            raise PoolStopped
+        self.check()
         busy = {w.connection: w for w in self._workers if w.work is not None}
         ended = []
         for connection in wait(list(busy), timeout):
@@ -185,6 +184,11 @@ class WorkerPool:
         for worker in busy:
             self._kill(worker)
         return [w.work for w in busy]
+
+    def check(self) -> None:
+        """Raise `PoolStopped` if `stop` was called."""
+        if self._stop.is_set():
+            raise PoolStopped
 
     def stop(self) -> None:
         """Make `wait` raise in the thread that runs the pool; may be called from any thread."""

@@ -151,7 +151,7 @@ def run_step(
             retries=retries if trigger_retry else 0, time_limit=time_limit, memory_mb=memory_mb,
         )  # fmt: skip
         run.report.exclusions = [str(e) for e in exclusions_of(repository, subset)]
-        run.take_up()
+        run.take_up(where_to_run.pool)
         run.recall(skip=skip_failures and not retry_failed, forget=retry_failed)
         run.loop(skip_existing=skip_existing, once=not loop)
         return run.finish(time.monotonic() - started)
@@ -180,10 +180,10 @@ class _StepRun:
         self.known_failed: set[QuantumName] = set()
         self.failures: dict[QuantumName, QuantumFailure] = {}
 
-    def take_up(self) -> None:
+    def take_up(self, pool: WorkerPool) -> None:
         """Wait for the workflows of this chain that earlier drivers have left, and take in what they made."""
         for workflow, outcome in resume(
-            self.repository, self.chain, ledger=self.ledger, retries=self.retries, progress=self.progress
+            self.repository, self.chain, ledger=self.ledger, retries=self.retries, progress=self.progress, pool=pool
         ):
             patiently(self.update_chain)
             if workflow.step == self.step:

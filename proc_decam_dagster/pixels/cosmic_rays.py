@@ -49,8 +49,8 @@ SMOOTH = 2.5
 BLANK = 2.0
 """Fine structure, in standard deviations, below which there is no star that noise could make a hit of."""
 
-RAISED = 7.0
-"""Noise of a pixel's Laplacian that must not make a hit of a star: two standard deviations, in those of the pixel."""
+RAISED = 6.0
+"""Noise of a Laplacian, in standard deviations of a pixel, that makes no hit of a star: 2.7 times what it has."""
 
 ITERATIONS = 100
 TILE = 64

@@ -201,7 +201,7 @@ LOOKUPS = {"crosstalkSourceLookup": _same_exposure}
 
 
 class StandInTask(pipe_base.PipelineTask):
-    """Reads its inputs, and writes what they and it are called: enough to run a graph."""
+    """Reads its inputs, and writes what they are called and which mask planes they have: enough to run a graph."""
 
     ConfigClass = pipe_base.PipelineTaskConfig
     _DefaultName = "standIn"
@@ -213,9 +213,12 @@ class StandInTask(pipe_base.PipelineTask):
 
     def runQuantum(self, butlerQC, inputRefs, outputRefs) -> None:
         read = {name: butlerQC.get(refs) for name, refs in inputRefs}
+        values = [v for value in read.values() for v in (value if isinstance(value, list) else [value])]
+        planes = sorted({plane for v in values if isinstance(v, dict) for plane in v.get("planes", ())})
         for _, refs in outputRefs:
             for ref in refs if isinstance(refs, list) else [refs]:
-                butlerQC.put({"task": self.getName(), "type": ref.datasetType.name, "read": sorted(read)}, ref)
+                made = {"task": self.getName(), "read": sorted(read), "planes": planes}
+                butlerQC.put(ref.datasetType.storageClass.pytype(made), ref)
 
 
 def _task(path: str, row: dict) -> type:

@@ -13,6 +13,7 @@ from contract.classes import contract
 from lsst.daf.butler import Butler, CollectionType, DatasetRef, DatasetType, Timespan
 from lsst.daf.butler.formatters.json import JsonFormatter
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
+from lsst.utils.introspection import get_full_type_name
 
 from proc_decam_dagster.execution import WorkerPool, run_coadd, run_pipeline
 from proc_decam_dagster.repository.repository import Repository
@@ -39,23 +40,43 @@ class StackRepository(Repository):
         return (StackRepository, (str(self.root),))
 
 
-class PartsFormatter(JsonFormatter):
+class Frame(dict):
+    """Stands for an exposure."""
+
+    @property
+    def maskedImage(self) -> "Frame":
+        """Itself: `planes` are those of its mask."""
+        return self
+
+
+class Boxes(dict):
+    """Stands for defects."""
+
+    def maskPixels(self, image: Frame, plane: str) -> None:
+        """Take note of the plane that is marked."""
+        image["planes"] = sorted({*image.get("planes", ()), plane})
+
+
+class DictionaryFormatter(JsonFormatter):
     """A dictionary as a file; any component of it is another dictionary."""
 
     def read_from_uri(self, uri, component=None, expected_size=-1):
         whole = super().read_from_uri(uri, None, expected_size)
-        return {"component": component, "of": whole} if component else whole
+        return {"component": component} if component else self.file_descriptor.storageClass.pytype(whole)
 
 
-def storage_classes() -> list[str]:
+def storage_classes() -> dict[str, dict]:
     """Return the storage classes of all connections; each holds a dictionary here."""
     members = [m for row in contract()["connections"].values() for m in row["members"].values()]
-    return sorted({member[2] for member in members})
+    types = {"Exposure": Frame, "ExposureF": Frame, "Defects": Boxes}
+    return {
+        name: {"pytype": get_full_type_name(types.get(name, dict))} for name in sorted({m[2] for m in members} | {*types})
+    }
 
 
 def make_repository(root: Path) -> StackRepository:
     """Make a repository with a night of zeros, dome flats and visits, and all that its pipelines read besides."""
-    json_files = dict.fromkeys(storage_classes(), "contract.night.PartsFormatter")
+    json_files = dict.fromkeys(storage_classes(), "contract.night.DictionaryFormatter")
     Butler.makeRepo(str(root), config={"datastore": {"formatters": json_files}})
     made = StackRepository(root)
     registry = made.butler(writeable=True).registry
@@ -139,7 +160,8 @@ def _put(repository, run: str, name: str, storage_class: str, data_ids: list[dic
     kind = DatasetType(name, dimensions, storage_class, isCalibration=calibration)
     butler.registry.registerDatasetType(kind)
     butler.collections.register(run, CollectionType.RUN)
-    return [butler.put({}, DatasetRef(kind, butler.registry.expandDataId(i), run)) for i in data_ids]
+    empty = kind.storageClass.pytype()
+    return [butler.put(empty, DatasetRef(kind, butler.registry.expandDataId(i), run)) for i in data_ids]
 
 
 def _curate(repository, collection: str, name: str, storage_class: str, data_ids: list[dict]) -> None:
@@ -170,7 +192,7 @@ def _add_raws(repository, proc_type: str, kind: str, exposures) -> None:
         )  # fmt: skip
         for detector in DETECTORS:
             data_id = butler.registry.expandDataId(instrument="DECam", exposure=number, detector=detector)
-            made.append(butler.put({"exposure": number}, DatasetRef(raw, data_id, run=RAW_ALL)))
+            made.append(butler.put(Frame(), DatasetRef(raw, data_id, run=RAW_ALL)))
     tag = raw_collection(NIGHT, proc_type)
     butler.collections.register(tag, CollectionType.TAGGED)
     butler.registry.associate(tag, made)
@@ -197,6 +219,10 @@ def main(root: Path) -> dict:
         "succeeded": [{k: n.succeeded for step in r.steps for k, n in step.tasks.items()} for r in reports],
         "read": frame["read"],
         "certified": sorted(ref.dataId["detector"] for ref in certified),
+        "planes": {
+            name: butler.get(name, instrument="DECam", visit=301, detector=25, collections=chain)["planes"]
+            for name, chain in ((datasets.CALEXP, f"{NIGHT}/drp"), (datasets.INJECTED_CALEXP, f"{NIGHT}/drp"))
+        },
     }
 
 

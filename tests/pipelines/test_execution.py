@@ -12,8 +12,7 @@ from contract.night import DETECTORS, storage_classes
 def test_bias_then_flat(stack, tmp_path):
     defaults = tmp_path / "butler"
     defaults.mkdir()
-    classes = {name: {"pytype": "dict"} for name in storage_classes()}
-    (defaults / "storageClasses.yaml").write_text(yaml.safe_dump({"storageClasses": classes}))
+    (defaults / "storageClasses.yaml").write_text(yaml.safe_dump({"storageClasses": storage_classes()}))
     done = subprocess.run(
         [sys.executable, "-m", "contract.night", tmp_path / "repo"],
         env=os.environ | {"DAF_BUTLER_CONFIG_PATH": str(defaults)}, capture_output=True, text=True,

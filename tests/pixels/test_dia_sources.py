@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from proc_decam_dagster.pixels.dia_sources import detect_dia_sources, find_peaks, reliability, score_image
+from proc_decam_dagster.pixels.dia_sources import (
+    detect_dia_sources,
+    find_peaks,
+    pixel_scatter,
+    reliability,
+    score_image,
+)
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.mask import BAD, CR, DETECTED, DETECTED_NEGATIVE, NODATA, SAT, SUSPECT
 
@@ -190,3 +196,23 @@ def test_flux_and_significance_must_agree(sky):
     assert row["reliability"] > 0.9
     table["flux"][table["snr"] == row["snr"]] *= 0.3
     assert reliability(table)[table["snr"] == row["snr"]][0] < 0.1
+
+
+def test_sources_do_not_widen_the_measured_noise(sky):
+    """Where the wings of sources cover two fifths of the pixels, the noise is measured between them."""
+    difference = blank(sky)
+    x, y = grid(step=50)
+    sky.add_stars(difference.image, x, y, np.full(len(x), flux_of_snr(sky, 15.0)), FWHM)
+    assert score_image(difference).noise_scale == pytest.approx(score_image(blank(sky)).noise_scale, abs=0.02)
+
+
+def test_pixels_that_scatter_more_are_no_bad_fit(sky):
+    """Where the template has fewer inputs pixels scatter more: known by cell, and no reason to doubt a source."""
+    difference = blank(sky)
+    difference.image[:, 480:] *= 1.8
+    x, y = np.array([100.0, 300.0, 560.0, 600.0]), np.array([350.0, 100.0, 350.0, 120.0])
+    np.testing.assert_allclose(pixel_scatter(difference, x, y), [1.0, 1.0, 1.8, 1.8], rtol=0.12)
+    sky.add_stars(difference.image, x, y, np.full(4, flux_of_snr(sky, 25.0)), FWHM)
+    table = detect_dia_sources(difference)
+    found = table[matched(table, x, y)]
+    assert np.asarray(found["chi2"]).max() < 1.6 and np.asarray(found["reliability"]).min() > 0.5

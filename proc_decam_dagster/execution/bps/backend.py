@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from proc_decam_dagster.execution.outputs import write_graph
 if TYPE_CHECKING:
     from proc_decam_dagster.execution.graph import StepGraph
     from proc_decam_dagster.execution.local import GraphOutcome
+    from proc_decam_dagster.execution.pool import WorkerPool
     from proc_decam_dagster.repository import Repository
 
 
@@ -28,10 +29,13 @@ class Bps:
         See `load_settings`.
     pipeline_dir : `str` or `os.PathLike`, optional
         A folder whose own `submit.yaml` replaces the packaged one.
+    pool : `WorkerPool`, optional
+        Its `~WorkerPool.stop` ends the waiting.
     """
 
     site: str = ""
     pipeline_dir: str | os.PathLike | None = None
+    pool: "WorkerPool | None" = field(default=None, repr=False)
     name = BACKEND
 
     @property
@@ -51,7 +55,7 @@ class Bps:
         workflow = Workflow.new(Path(repository.state_dir), chain=chain, step=step, run=run)
         write_graph(step_graph.components, workflow.graph)
         butler = repository.butler(writeable=True)
-        return BpsRun(butler, repository.root, step_graph.graph, workflow, **options).execute(settings)
+        return BpsRun(butler, repository.root, step_graph.graph, workflow, pool=self.pool, **options).execute(settings)
 
 
 def resume(repository: "Repository", chain: str, **options: Any) -> Iterator[tuple[Workflow, "GraphOutcome"]]:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from lsst.daf.butler import Butler
     from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
 
+    from proc_decam_dagster.execution.pool import WorkerPool
+
 log = logging.getLogger(__name__)
 
 BACKEND = "bps"
@@ -71,17 +73,19 @@ class BpsRun:
         Seconds that a quantum may take.
     progress : `~collections.abc.Callable`, optional
         Called with a `Progress` as quanta end.
+    pool : `WorkerPool`, optional
+        Its `~WorkerPool.stop` ends the waiting, as Ctrl-C does.
     """
 
     def __init__(
         self, butler: "Butler", root: Path, graph: "PredictedQuantumGraph", workflow: Workflow, *, ledger: Ledger,
         retries: int = 2, earlier: Mapping[QuantumName, int] | None = None, memory_mb: float | None = None,
         requests: Mapping[QuantumName, float] | None = None, time_limit: float | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        progress: Callable[[Progress], None] | None = None, pool: "WorkerPool | None" = None,
     ) -> None:  # fmt: skip
         self.root, self.graph, self.workflow, self.ledger = root, graph, workflow, ledger
         self.retries, self.earlier, self.time_limit, self.progress = retries, earlier or {}, time_limit, progress
-        self.memory_mb, self.requests = memory_mb, dict(requests or {})
+        self.memory_mb, self.requests, self.pool = memory_mb, dict(requests or {}), pool
         self.xgraph = graph.quantum_only_xgraph
         self.names: dict[UUID, QuantumName] = {
             q: (node["task_label"], data_id_key(dict(node["data_id"].required)))
@@ -188,6 +192,8 @@ class BpsRun:
                 if time.monotonic() - self._flushed > FLUSH_SECONDS:
                     with deferred():
                         self._flush(PATIENCE_SECONDS)
+                if self.pool is not None:
+                    self.pool.check()
                 time.sleep(submission.poll_seconds)
             if submission.failed():
                 submission.clean_up()

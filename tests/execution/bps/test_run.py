@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.execution import Ledger, run_step
+from proc_decam_dagster.execution import Ledger, WorkerPool, run_step
 from proc_decam_dagster.execution.bps import Bps, unfinished
+from proc_decam_dagster.execution.pool import PoolStopped
 
 NIGHT = "20190401"
 CHAIN = f"{NIGHT}/bias"
@@ -29,7 +30,7 @@ def test_a_step_is_run_in_slurm_jobs(repository, steps, slurm_site):
     attempts = Ledger.of(repository).attempts(CHAIN)
     assert Counter((a.backend, a.outcome) for a in attempts) == {("bps", "succeeded"): 24}
     assert {a.host for a in attempts} <= {"n1", "n2"}
-    assert all(a.seconds > 0 and a.peak_memory_mb > 10 and a.memory_requested_mb == 1024 for a in attempts)
+    assert all(a.seconds > 0 and a.peak_memory_mb > 10 and a.memory_requested_mb == 2048 for a in attempts)
     assert seen[-1].done == 24 == seen[-1].total
     assert not unfinished(repository.state_dir)
     # Quanta share the imports of few processes.
@@ -69,7 +70,7 @@ def test_memory_is_doubled_in_the_request_until_it_is_enough(repository, steps, 
         for a in Ledger.of(repository).attempts(CHAIN, "first")
         if '"detector": 4, "exposure": 102' in a.data_id
     ]
-    assert asked == [1024, 2048, 4096]
+    assert asked == [2048, 4096, 8192]
 
 
 def test_the_workflows_process_may_be_a_slurm_job(repository, steps, slurm_site):
@@ -109,3 +110,22 @@ def test_an_unknown_site_is_told_before_anything_is_written(repository, steps):
     with pytest.raises(SurveyError, match="site elsewhere is unknown; expected local or slurm, or a site file"):
         run_step(repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, backend=Bps("elsewhere"))
     assert not (repository.state_dir / "bps").exists()
+
+
+def test_a_stopped_pool_ends_the_waiting_only(repository, steps, tmp_path):
+    site = tmp_path / "site.yaml"
+    site.write_text("computeSite: local\nsite: {local: {cores: 2}}\n")
+    config = {"first:seconds": 0.3}
+    with WorkerPool(1) as pool:
+        with pytest.raises(PoolStopped):
+            run_step(
+                repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, config=config, backend=Bps(site), pool=pool,
+                progress=lambda _: pool.stop(),
+            )  # fmt: skip
+    (workflow,) = unfinished(repository.state_dir)
+    assert workflow.submissions[-1].alive()
+    # The local back end waits for it too, and finds its work done.
+    report = run_step(repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, config=config)
+    assert report.ok and report.succeeded == 24
+    assert {a.backend for a in Ledger.of(repository).attempts(CHAIN)} == {"bps"}
+    assert not unfinished(repository.state_dir)
