@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 from astropy.time import Time, TimeDelta
 from contract.classes import contract
-from lsst.daf.butler import Butler, CollectionType, DatasetRef, DatasetType, Timespan
+from lsst.daf.butler import Butler, CollectionType, DatasetRef, DatasetType, StorageClassDelegate, Timespan
 from lsst.daf.butler.formatters.json import JsonFormatter
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 from lsst.utils.introspection import get_full_type_name
@@ -57,6 +57,13 @@ class Boxes(dict):
         image["planes"] = sorted({*image.get("planes", ()), plane})
 
 
+class Parts(StorageClassDelegate):
+    """Any component of a frame is another dictionary."""
+
+    def getComponent(self, composite, componentName):
+        return {"component": componentName}
+
+
 class DictionaryFormatter(JsonFormatter):
     """A dictionary as a file; any component of it is another dictionary."""
 
@@ -69,9 +76,11 @@ def storage_classes() -> dict[str, dict]:
     """Return the storage classes of all connections; each holds a dictionary here."""
     members = [m for row in contract()["connections"].values() for m in row["members"].values()]
     types = {"Exposure": Frame, "ExposureF": Frame, "Defects": Boxes}
-    return {
-        name: {"pytype": get_full_type_name(types.get(name, dict))} for name in sorted({m[2] for m in members} | {*types})
-    }
+    names = sorted({member[2] for member in members} | types.keys())
+    found = {name: {"pytype": get_full_type_name(types.get(name, dict))} for name in names}
+    for name in ("Exposure", "ExposureF"):
+        found[name]["delegate"] = get_full_type_name(Parts)
+    return found
 
 
 def make_repository(root: Path) -> StackRepository:
@@ -144,9 +153,7 @@ def _add_visit(repository, number: int) -> None:
         },
     )  # fmt: skip
     registry.insertDimensionData("visit_definition", {"instrument": "DECam", "exposure": number, "visit": number})
-    registry.insertDimensionData(
-        "visit_system_membership", {"instrument": "DECam", "visit_system": 0, "visit": number}
-    )
+    registry.insertDimensionData("visit_system_membership", {"instrument": "DECam", "visit_system": 0, "visit": number})
     registry.insertDimensionData(
         "visit_detector_region",
         *[{"instrument": "DECam", "visit": number, "detector": d, "region": _square(0.5)} for d in DETECTORS],
@@ -207,7 +214,9 @@ def main(root: Path) -> dict:
     """Run bias, flat, flat once more, drp, coadd and differences; return counts, failures and what was found."""
     repository = make_repository(root)
     with WorkerPool(1) as pool:
-        reports = [run_pipeline(repository, proc_type, NIGHT, pool=pool) for proc_type in ("bias", "flat", "flat", "drp")]
+        reports = [
+            run_pipeline(repository, proc_type, NIGHT, pool=pool) for proc_type in ("bias", "flat", "flat", "drp")
+        ]
         reports.append(run_coadd(repository, NIGHT, "2019", "meanclip", pool=pool))
         subset = {"coadd_subset": "2019", "template_type": "meanclip", "pool": pool}
         reports += [run_pipeline(repository, "diff_drp", NIGHT, science=s, **subset) for s in ("clean", "injected")]

@@ -116,12 +116,11 @@ def test_a_stopped_pool_ends_the_waiting_only(repository, steps, tmp_path):
     site = tmp_path / "site.yaml"
     site.write_text("computeSite: local\nsite: {local: {cores: 2}}\n")
     config = {"first:seconds": 0.3}
-    with WorkerPool(1) as pool:
-        with pytest.raises(PoolStopped):
-            run_step(
-                repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, config=config, backend=Bps(site), pool=pool,
-                progress=lambda _: pool.stop(),
-            )  # fmt: skip
+    with WorkerPool(1) as pool, pytest.raises(PoolStopped):
+        run_step(
+            repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, config=config, backend=Bps(site), pool=pool,
+            progress=lambda _: pool.stop(),
+        )  # fmt: skip
     (workflow,) = unfinished(repository.state_dir)
     assert workflow.submissions[-1].alive()
     # The local back end waits for it too, and finds its work done.
