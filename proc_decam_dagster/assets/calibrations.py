@@ -3,34 +3,37 @@
 import dagster as dg
 
 from proc_decam_dagster.assets.asset import survey_asset
+from proc_decam_dagster.assets.conditions import NIGHT_READY
+from proc_decam_dagster.assets.forms import Calibrated, Calibration, form_of
 from proc_decam_dagster.assets.lineage import ASSET_OF_PROC_TYPE, PARTITIONS, dependencies
 from proc_decam_dagster.assets.presentation import picture
-from proc_decam_dagster.assets.processing import POOL, Calibrated, Calibration, result, run_chain
+from proc_decam_dagster.assets.processing import POOL, result, run_chain
 from proc_decam_dagster.resources import ButlerRepository, Execution
 
 GROUP = "calibrations"
 
 
-def _calibration(proc_type: str, options: type[Calibration], description: str) -> dg.AssetsDefinition:
-    """Return the asset of a night's master calibration, with the options that its launch dialog offers."""
+def _calibration(proc_type: str, form: type[Calibration], description: str) -> dg.AssetsDefinition:
+    """Return the asset of a night's master calibration, with the form that its launch dialog shows."""
     name = ASSET_OF_PROC_TYPE[proc_type]
+    form = form_of(proc_type, form)
 
     @survey_asset(
         name=name, group_name=GROUP, kinds={"lsst", "fits"}, partitions_def=PARTITIONS[name],
-        deps=dependencies(proc_type), pool=POOL, description=description,
+        deps=dependencies(proc_type), pool=POOL, description=description, automation_condition=NIGHT_READY,
         tags={"decam/proc_type": proc_type},
     )  # fmt: skip
     def calibration(
-        context: dg.AssetExecutionContext, config: options, repository: ButlerRepository, execution: Execution
+        context: dg.AssetExecutionContext, config: form, repository: ButlerRepository, execution: Execution
     ) -> dg.MaterializeResult:
-        from proc_decam_dagster.report import calibration_figures, calibration_picture
+        from proc_decam_dagster.report import calibration_figures, calibration_pictures
 
         repo, night = repository.open(), context.partition_key
         report = run_chain(context, repo, execution, proc_type, config, subset=night)
         return result(
             repo,
             report,
-            picture=picture(calibration_picture(repo, night, proc_type), f"{proc_type} {night}"),
+            **{name: picture(png, f"{name} {night}") for name, png in calibration_pictures(repo, night, proc_type)},
             **calibration_figures(repo, night, proc_type),
         )
 

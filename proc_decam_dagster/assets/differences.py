@@ -3,13 +3,16 @@
 import dagster as dg
 
 from proc_decam_dagster.assets.asset import survey_asset
+from proc_decam_dagster.assets.forms import Differencing, form_of
 from proc_decam_dagster.assets.lineage import PARTITIONS, dependencies
 from proc_decam_dagster.assets.presentation import picture, report_metadata
-from proc_decam_dagster.assets.processing import POOL, Differencing, result, run_chain
+from proc_decam_dagster.assets.processing import POOL, result, run_chain
 from proc_decam_dagster.assets.templates import group
 from proc_decam_dagster.partitions import COADD_SUBSET, NIGHT
 from proc_decam_dagster.resources import ButlerRepository, Execution
 from proc_decam_dagster.survey.proc_types import TEMPLATE_TYPES
+
+DiffsForm = form_of("diff_drp", Differencing)
 
 
 def _diffs(template_type: str) -> dg.AssetsDefinition:
@@ -21,9 +24,9 @@ def _diffs(template_type: str) -> dg.AssetsDefinition:
         "objects, and forced light curves.",
     )  # fmt: skip
     def diffs(
-        context: dg.AssetExecutionContext, config: Differencing, repository: ButlerRepository, execution: Execution
+        context: dg.AssetExecutionContext, config: DiffsForm, repository: ButlerRepository, execution: Execution
     ) -> dg.MaterializeResult:
-        from proc_decam_dagster.report import difference_figures, difference_picture
+        from proc_decam_dagster.report import difference_figures, difference_pictures
 
         key = context.partition_key.keys_by_dimension
         repo = repository.open()
@@ -35,7 +38,7 @@ def _diffs(template_type: str) -> dg.AssetsDefinition:
             repo,
             reports[0],
             more=metadata,
-            picture=picture(difference_picture(repo, **parts), "science, template, difference"),
+            **{name: picture(png, name) for name, png in difference_pictures(repo, **parts)},
             **difference_figures(repo, **parts),
         )
 

@@ -3,28 +3,32 @@
 import dagster as dg
 
 from proc_decam_dagster.assets.asset import survey_asset
+from proc_decam_dagster.assets.conditions import NIGHT_READY
+from proc_decam_dagster.assets.forms import Calibrated, form_of
 from proc_decam_dagster.assets.lineage import PARTITIONS, dependencies
 from proc_decam_dagster.assets.presentation import picture
-from proc_decam_dagster.assets.processing import POOL, Calibrated, result, run_chain
+from proc_decam_dagster.assets.processing import POOL, result, run_chain
 from proc_decam_dagster.resources import ButlerRepository, Execution
+
+CalexpsForm = form_of("drp", Calibrated)
 
 
 @survey_asset(
-    group_name="science", kinds={"lsst", "fits"}, partitions_def=PARTITIONS["calexps"],
-    deps=dependencies("drp"), pool=POOL, tags={"decam/proc_type": "drp"},
+    group_name="science", kinds={"lsst", "fits"}, partitions_def=PARTITIONS["calexps"], pool=POOL,
+    deps=dependencies("drp"), automation_condition=NIGHT_READY, tags={"decam/proc_type": "drp"},
 )  # fmt: skip
 def calexps(
-    context: dg.AssetExecutionContext, config: Calibrated, repository: ButlerRepository, execution: Execution
+    context: dg.AssetExecutionContext, config: CalexpsForm, repository: ButlerRepository, execution: Execution
 ) -> dg.MaterializeResult:
     """Calibrated exposures of a night (`{night}/drp`), their source tables, and their warps."""
-    from proc_decam_dagster.report import visit_figures, visit_picture
+    from proc_decam_dagster.report import visit_figures, visit_pictures
 
     repo, night = repository.open(), context.partition_key
     report = run_chain(context, repo, execution, "drp", config, subset=night)
     return result(
         repo,
         report,
-        picture=picture(visit_picture(repo, night), f"calexps {night}"),
+        **{name: picture(png, f"{name} {night}") for name, png in visit_pictures(repo, night)},
         **visit_figures(repo, night),
     )
 

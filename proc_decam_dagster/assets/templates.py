@@ -3,12 +3,15 @@
 import dagster as dg
 
 from proc_decam_dagster.assets.asset import survey_asset
+from proc_decam_dagster.assets.forms import Processing, form_of
 from proc_decam_dagster.assets.lineage import PARTITIONS, dependencies, dependency
 from proc_decam_dagster.assets.presentation import data_version, markdown_table, picture
-from proc_decam_dagster.assets.processing import POOL, Processing, result, run_chain
+from proc_decam_dagster.assets.processing import POOL, result, run_chain
 from proc_decam_dagster.partitions import COADD_SUBSET, NIGHT
 from proc_decam_dagster.resources import ButlerRepository, Execution
 from proc_decam_dagster.survey.proc_types import PROC_TYPES, TEMPLATE_TYPES
+
+CoaddsForm = form_of("coadd", Processing)
 
 
 def group(template_type: str) -> str:
@@ -52,9 +55,9 @@ def _coadds(template_type: str) -> dg.AssetsDefinition:
         description=f"Coadds of a subset by `{template_type}` (`{{coadd_subset}}/{template_type}/coadd`).",
     )  # fmt: skip
     def coadds(
-        context: dg.AssetExecutionContext, config: Processing, repository: ButlerRepository, execution: Execution
+        context: dg.AssetExecutionContext, config: CoaddsForm, repository: ButlerRepository, execution: Execution
     ) -> dg.MaterializeResult:
-        from proc_decam_dagster.report import coadd_figures, coadd_picture
+        from proc_decam_dagster.report import coadd_figures, coadd_pictures, warps_by_night
 
         repo, subset = repository.open(), context.partition_key
         parts = {"coadd_subset": subset, "template_type": template_type}
@@ -62,7 +65,8 @@ def _coadds(template_type: str) -> dg.AssetsDefinition:
         return result(
             repo,
             report,
-            picture=picture(coadd_picture(repo, **parts), f"{template_type} coadds {subset}"),
+            nights=markdown_table(("night", "warps", "visits"), warps_by_night(repo, **parts)),
+            **{name: picture(png, f"{template_type} {name} {subset}") for name, png in coadd_pictures(repo, **parts)},
             **coadd_figures(repo, **parts),
         )
 

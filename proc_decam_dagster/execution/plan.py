@@ -270,7 +270,7 @@ class _Planner:
             number = self._past_frames(parts)
             if number:
                 times.append(spent[chain] / number)
-                sizes.append(_bytes_below(Path(self.repository.root) / chain) / number)
+                sizes.append(bytes_below(Path(self.repository.root) / chain) / number)
                 frames += number
         if not frames:
             return Cost()
@@ -366,7 +366,7 @@ class _Planner:
         return find_refs(self.repository, dataset, collection)
 
 
-def _bytes_below(folder: Path) -> int:
+def bytes_below(folder: Path) -> int:
     """Return the bytes of the files below a folder; none if there is none."""
     total, todo = 0, [folder]
     while todo:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from proc_decam_dagster.execution import WorkerPool
     from proc_decam_dagster.execution.bps import Bps
 
+AS_CONFIGURED = "as configured"
+"""What launch forms offer beside their choices."""
+
 _pools: dict[int, "WorkerPool"] = {}
 
 
@@ -25,10 +28,10 @@ class Execution(dg.ConfigurableResource):
         default="", description="For BPS: `local`, `slurm` or a site file; that of `PROC_DECAM_SITE` if empty"
     )
 
-    def back_end(self) -> "str | Bps":
-        """Return what `run_step` takes as its back end."""
-        if self.backend == "local":
-            return self.backend
+    def back_end(self, chosen: str = AS_CONFIGURED) -> "str | Bps":
+        """Return what `run_step` takes as its back end: the one that a launch form chose, or else that configured."""
+        if (self.backend if chosen == AS_CONFIGURED else chosen) == "local":
+            return "local"
         from proc_decam_dagster.execution.bps import Bps
 
         return Bps(self.site)
@@ -43,11 +46,18 @@ class Execution(dg.ConfigurableResource):
         """The number of workers."""
         return self.jobs or int(os.environ.get("J", 0)) or os.cpu_count() or 1
 
-    def pool(self) -> "WorkerPool":
-        """Return this process's warm workers; they are kept for its next steps and closed when it exits."""
+    def pool(self, chosen: str = AS_CONFIGURED) -> "WorkerPool":
+        """Return this process's warm workers; they are kept for its next steps and closed when it exits.
+
+        Parameters
+        ----------
+        chosen : `str`
+            Their number, as a launch form chose it.
+        """
         from proc_decam_dagster.execution import WorkerPool
 
-        if self.cores not in _pools:
-            _pools[self.cores] = WorkerPool(self.cores)
-            atexit.register(_pools[self.cores].close)
-        return _pools[self.cores]
+        cores = self.cores if chosen == AS_CONFIGURED else int(chosen)
+        if cores not in _pools:
+            _pools[cores] = WorkerPool(cores)
+            atexit.register(_pools[cores].close)
+        return _pools[cores]

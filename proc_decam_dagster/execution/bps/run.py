@@ -186,7 +186,8 @@ class BpsRun:
         reader = RecordReader(submission.records)
         number, alive = int(submission.directory.name.rpartition("_")[2]), True
         try:
-            while alive := submission.alive():  # asked first: what a process that is gone has written is all there
+            # Asked first: what a process that is gone has written is all there.
+            while alive := submission.alive() or submission.revive():
                 for record in reader.new():
                     self._take(record, number)
                 if time.monotonic() - self._flushed > FLUSH_SECONDS:

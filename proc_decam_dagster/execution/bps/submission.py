@@ -126,6 +126,13 @@ class Submission:
         os.close(lock)
         return False
 
+    def revive(self) -> bool:
+        """Start a process that died while another system runs the workflow for it; return whether there was one."""
+        if not read_json(self.directory / PROCESS).get("run_id") or (self.directory / ENDED).exists():
+            return False
+        self.start()
+        return True
+
     def _environment(self) -> dict[str, str]:
         return environment() | {_MARK: str(self.directory)}
 

@@ -1,5 +1,7 @@
 """Steps on a real Slurm: what succeeds, what fails, what is repeated, and what is written down of it."""
 
+import os
+import signal
 from collections import Counter
 
 import pytest
@@ -8,6 +10,7 @@ import yaml
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.execution import Ledger, WorkerPool, run_step
 from proc_decam_dagster.execution.bps import Bps, unfinished
+from proc_decam_dagster.execution.bps.submission import PROCESS, read_json
 from proc_decam_dagster.execution.pool import PoolStopped
 
 NIGHT = "20190401"
@@ -94,6 +97,28 @@ def test_any_workload_management_system(repository, steps, tmp_path):
     assert (report.succeeded, report.failed, report.blocked) == (22, 1, 1)
     assert len(made(repository, "two")) == len(set(made(repository, "two"))) == 11
     assert not unfinished(repository.state_dir)
+
+
+def test_a_process_that_only_watches_may_die(repository, steps, tmp_path):
+    site = tmp_path / "site.yaml"
+    site.write_text(
+        "wmsServiceClass: toy_wms.ToyService\ncomputeSite: anywhere\nsite: {anywhere: {class: none, cores: 2}}\n"
+    )
+    killed = []
+
+    def kill_once(_) -> None:
+        (workflow,) = unfinished(repository.state_dir)
+        if not killed:
+            killed.append(read_json(workflow.submissions[-1].directory / PROCESS)["pid"])
+            os.kill(killed[0], signal.SIGKILL)
+
+    report = run_step(
+        repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, config={"first:seconds": 0.3}, backend=Bps(site),
+        progress=kill_once,
+    )  # fmt: skip
+    assert killed and report.ok and report.succeeded == 24
+    attempts = Ledger.of(repository).attempts(CHAIN)
+    assert len(attempts) == 24 and {a.outcome for a in attempts} == {"succeeded"}
 
 
 def test_a_site_that_runs_nothing_says_why(repository, steps, slurm_site):
