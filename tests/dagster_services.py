@@ -90,15 +90,21 @@ class Services:
             log = (self.home / f"{name}.log").read_text()[-2000:]
             raise RuntimeError(f"the {name} server ended with code {code}: {log}")
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.ports[name]), 1):
-            return name != "web" or self._serves_the_location()
+            return name != "web" or self._location() is not None
         return False
 
-    def _serves_the_location(self) -> bool:
-        query = "{ workspaceOrError { ... on Workspace { locationEntries { loadStatus } } } }"
+    def _location(self) -> dict[str, Any] | None:
+        """Return what the web server knows of the code location, as soon as it has asked for it."""
+        query = """{ workspaceOrError { ... on Workspace { locationEntries { loadStatus
+            locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
         with contextlib.suppress(urllib.error.URLError, ConnectionError):
-            entries = self.graphql(query)["workspaceOrError"]["locationEntries"]
-            return bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
-        return False
+            (entry,) = self.graphql(query)["workspaceOrError"]["locationEntries"]
+            return entry["locationOrLoadError"] if entry["loadStatus"] == "LOADED" else None
+        return None
+
+    def load_error(self) -> str:
+        """Return why the code location could not be loaded; empty if it was."""
+        return (self._location() or {}).get("message", "")
 
     def kill(self, name: str) -> None:
         """End one process as a crash does: nothing that it could do about it."""

@@ -61,7 +61,7 @@ class Parts(StorageClassDelegate):
     """Any component of a frame is another dictionary."""
 
     def getComponent(self, composite, componentName):
-        return {"component": componentName}
+        return Frame(component=componentName)
 
     def assemble(self, components, pytype=None):
         return components
@@ -72,7 +72,7 @@ class DictionaryFormatter(JsonFormatter):
 
     def read_from_uri(self, uri, component=None, expected_size=-1):
         whole = super().read_from_uri(uri, None, expected_size)
-        return {"component": component} if component else self.file_descriptor.storageClass.pytype(whole)
+        return Frame(component=component) if component else self.file_descriptor.storageClass.pytype(whole)
 
 
 def storage_classes() -> dict[str, dict]:
