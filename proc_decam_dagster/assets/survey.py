@@ -60,8 +60,12 @@ def raws(
     repository: ButlerRepository,
     execution: Execution,
 ) -> dg.MaterializeResult:
-    """A night's raw files: downloaded, verified, ingested, tagged by proc type, science exposures defined as visits."""
-    from proc_decam_dagster.archive import download, state_file_of
+    """A night's raw files: downloaded, verified, ingested, tagged by proc type, science exposures defined as visits.
+
+    A file that the archive will never give is left out, and named. More exposures later re-open the night: its check
+    `nothing_stale` then says what is to be made anew.
+    """
+    from proc_decam_dagster.archive import Outcome, download, final_outcome, state_file_of
     from proc_decam_dagster.repository import define_visits, ingest_raws, tag_raws
     from proc_decam_dagster.survey import exposures as table_io
     from proc_decam_dagster.survey.proc_types import PROC_TYPES
@@ -74,11 +78,16 @@ def raws(
         archive.open(), table, survey.images, jobs=archive.connections,
         state_file=state_file_of(survey.exposures_file), log=context.log.info,
     )  # fmt: skip
-    if not fetched.ok:
+    lacking = [r for r in fetched.results if r.outcome is not Outcome.VERIFIED]
+    waited_for = [] if survey.partial else [r for r in lacking if not final_outcome(r.outcome, r.until)]
+    if waited_for or len(lacking) == len(table):
         raise dg.Failure(
-            f"{len(fetched.failures)} of {len(table)} files of night {night} could not be had",
+            f"{len(lacking)} of {len(table)} files of night {night} could not be had; what is there is kept: "
+            "materialise it again, or set PROC_DECAM_PARTIAL=1 to go on without them",
             metadata={"failures": markdown_table(("file", "outcome"), fetched.failures)},
         )
+    verified = {r.md5sum for r in fetched.results} - {r.md5sum for r in lacking}
+    table = table[[str(md5) in verified for md5 in table["md5sum"]]]
     repo = repository.ensure()
     ingested = ingest_raws(repo, table, survey.images, jobs=execution.cores)
     if ingested.failed:
@@ -92,6 +101,7 @@ def raws(
     return dg.MaterializeResult(
         metadata={
             "files": len(table),
+            "not_to_be_had": markdown_table(("file", "outcome"), fetched.failures),
             "ingested": ingested.ingested,
             "already_there": ingested.existing,
             "visits": len(table_io.rows_of_obs_type(table, "object")),

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from proc_decam_dagster.report.images import binned, read_plane
-from proc_decam_dagster.repository.queries import Master, path_of
+from proc_decam_dagster.repository.queries import Master, night_frames, path_of
 from proc_decam_dagster.repository.substitutes import candidates, certified_masters, own_masters
+from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.proc_types import PROC_TYPES
 
 if TYPE_CHECKING:
@@ -67,12 +68,7 @@ def master_changes(repo: "Repository", night: str, proc_type: str, before: dict[
 
 def lacking_masters(repo: "Repository", night: str, proc_type: str) -> tuple[int, list[str]]:
     """Return how many masters the night's raws call for, without what the survey excludes, and those not certified."""
-    from proc_decam_dagster.repository.overrides import overridden
-    from proc_decam_dagster.repository.queries import night_frames
-    from proc_decam_dagster.survey import datasets
-
     dataset = PROC_TYPES[proc_type].certifies
-    expected = night_frames(repo, night, proc_type, by_filter=dataset == datasets.FLAT)
-    lacking = expected.keys() - certified_masters(repo, night, dataset).keys()
-    lacking -= set(overridden(repo, night, dataset, expected))
-    return len(expected), [" ".join(map(str, m.data_id.values())) for m in sorted(lacking)]
+    expected = night_frames(repo, night, proc_type, by_filter=dataset == datasets.FLAT).keys()
+    lacking = sorted(expected - certified_masters(repo, night, dataset).keys())
+    return len(expected), [" ".join(map(str, m.data_id.values())) for m in lacking]

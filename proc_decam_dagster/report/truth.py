@@ -17,8 +17,9 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from proc_decam_dagster.camera.detectors import DETECTORS
-from proc_decam_dagster.report.figures import dia_sources, visit_summary
+from proc_decam_dagster.report.figures import dia_sources, sample, visit_summary
 from proc_decam_dagster.report.images import read_plane
+from proc_decam_dagster.report.recovery import MATCH_PIXELS
 from proc_decam_dagster.repository.queries import find_certified, find_refs, path_of
 from proc_decam_dagster.survey import collections as names
 from proc_decam_dagster.survey import datasets
@@ -27,16 +28,10 @@ from proc_decam_dagster.survey.proc_types import PROC_TYPES
 if TYPE_CHECKING:
     from proc_decam_dagster.repository import Repository
 
-MATCH_PIXELS = 3.0
-"""A source this near a true position is that source."""
-
 ASTROPHYSICAL_PIXELS = 5.0
 """A detection this near something that truly changed is not false, whatever its shape."""
 
 UNUSABLE_PLANES = ("BAD", "SAT", "CR", "EDGE", "NODAT")
-RELIABILITY = 0.5
-"""Least real/bogus score of the sample that is counted."""
-
 APERTURE_RADIUS = 4.0
 SNR_BINS = {"snr_5_10": (5.0, 10.0), "snr_over_10": (10.0, np.inf)}
 
@@ -286,7 +281,7 @@ def detections(
     """Return how many transients and fakes were recovered, on usable pixels, and the false detections a CCD.
 
     Transients count by their true signal-to-noise ratio on the science image alone. Fakes are looked for in the
-    differences of injected images; false detections are counted in those of the clean ones. See `clean_sample`.
+    differences of injected images; false detections are counted in those of the clean ones. See `sample`.
     """
     counts = {name: {"injected": 0, "recovered": 0} for name in SNR_BINS}
     fakes, false, ccds = {"injected": 0, "recovered": 0}, 0, 0
@@ -298,7 +293,7 @@ def detections(
         for ref in find_refs(repo, datasets.named(datasets.DIFFERENCE), chain):
             visit, detector = int(ref.dataId["visit"]), int(ref.dataId["detector"])
             bad, ccds = unusable(path_of(repo, ref)), ccds + 1
-            sources = clean_sample(_of_ccd(clean, visit, detector, "visit"))
+            sources = sample(_of_ccd(clean, visit, detector, "visit"))
             here = _of_ccd(truth.transients, visit, detector)
             near = _distance(*_xy(here), *_xy(sources))
             usable = _usable_at(bad, *_xy(here)) if len(here) else np.array([], bool)
@@ -310,21 +305,10 @@ def detections(
             false += int((real > ASTROPHYSICAL_PIXELS).sum())
             catalogue = catalogues.get((visit, detector), Table())
             usable = _usable_at(bad, *_xy(catalogue)) if len(catalogue) else np.array([], bool)
-            found = _distance(*_xy(catalogue), *_xy(clean_sample(_of_ccd(injected, visit, detector, "visit"))))
+            found = _distance(*_xy(catalogue), *_xy(sample(_of_ccd(injected, visit, detector, "visit"))))
             fakes["injected"] += int(usable.sum())
             fakes["recovered"] += int((found[usable] < MATCH_PIXELS).sum())
     return {"transients": counts, "fakes": fakes, "false_per_ccd": false / ccds if ccds else float("nan")}
-
-
-def clean_sample(sources: Table) -> Table:
-    """Return the DIA sources that a survey works with: positive, no dipoles, more likely real than not.
-
-    Both recovered and false detections are counted in this one sample. What it leaves out stays in the tables.
-    """
-    if not len(sources):
-        return sources
-    bogus = np.asarray(sources["negative"], bool) | np.asarray(sources["dipole"], bool)
-    return sources[~bogus & (np.asarray(sources["reliability"], float) > RELIABILITY)]
 
 
 def _injected_catalogues(repo: "Repository", chain: str) -> Mapping[tuple[int, int], Table]:

@@ -20,6 +20,9 @@ class Survey(dg.ConfigurableResource):
     data_dir: str = Field(default="data", description="Folder of exposure tables, images, masks, reference catalogues")
     proposals: str = Field(default="2019A-0337", description="One proposal id, or several separated by commas")
     fakes: str = Field(default="", description="Table of fakes to inject (RA, DEC, MAG, BAND, EXPNUM); none if empty")
+    partial: bool = Field(
+        default=False, description="Process nights of which files are still to come, with what is there"
+    )
 
     @property
     def folder(self) -> Path:
@@ -53,10 +56,11 @@ class Survey(dg.ConfigurableResource):
 
     @classmethod
     def from_environment(cls) -> "Survey":
-        """Return the resource configured by ``PROC_DECAM_DATA``, ``PROC_DECAM_PROPOSALS`` and ``PROC_DECAM_FAKES``."""
+        """Return the resource configured by ``PROC_DECAM_{DATA,PROPOSALS,FAKES,PARTIAL}``."""
         return cls(
             # Absolute as soon as they are read: a run may have another working directory.
             data_dir=absolute(os.environ.get("PROC_DECAM_DATA", "data")),
             proposals=os.environ.get("PROC_DECAM_PROPOSALS", "2019A-0337"),
             fakes=absolute(os.environ.get("PROC_DECAM_FAKES", "")),
+            partial=os.environ.get("PROC_DECAM_PARTIAL", "").lower() in ("1", "true", "yes"),
         )

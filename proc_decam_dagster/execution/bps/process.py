@@ -20,7 +20,7 @@ POLL_SECONDS = 5.0
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)  # Parsl then cancels its blocks
+    raise SystemExit(128 + number)  # so that the end is written down; `Submission.clean_up` ends what is left
 
 
 def run(directory: Path) -> None:

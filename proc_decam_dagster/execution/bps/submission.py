@@ -147,7 +147,8 @@ class Submission:
 
     def last_words(self) -> str:
         """Return the last line that a job wrote on stderr, that Parsl or the process wrote: most often the cause."""
-        logs = (("bps/logs/**/*.stderr", ""), ("parsl/*/parsl.log", " ERROR: "), (LOG, ""))
+        parsl = "parsl/*/parsl.log"
+        logs = (("bps/logs/**/*.stderr", ""), (parsl, " STDERR:"), (parsl, " ERROR: "), (LOG, ""))
         for pattern, mark in logs:
             for path in self.directory.glob(pattern):
                 if lines := [x for x in path.read_text(errors="replace").splitlines() if x.strip() and mark in x]:

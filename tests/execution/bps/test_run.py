@@ -78,7 +78,7 @@ def test_memory_is_doubled_in_the_request_until_it_is_enough(repository, steps, 
 
 def test_the_workflows_process_may_be_a_slurm_job(repository, steps, slurm_site):
     site = yaml.safe_load(slurm_site.read_text())
-    site["workflowJob"] = {"options": "#SBATCH --cpus-per-task=1"}
+    site["workflowJob"] = {"options": "#SBATCH --cpus-per-task=1 --mem=1G"}
     site["site"]["cluster"] |= {"nodes": 2, "cores_per_node": 1}  # a block of several nodes is started by srun
     slurm_site.write_text(yaml.safe_dump(site))
     report = run_step(repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, backend=Bps(slurm_site))
