@@ -6,7 +6,7 @@ import dagster as dg
 
 from proc_decam_dagster import checks, sensors
 from proc_decam_dagster.assets import calibrations, differences, plan, references, science, survey, templates
-from proc_decam_dagster.resources import ArchiveClient, ButlerRepository, Execution, Survey
+from proc_decam_dagster.resources import ArchiveClient, ButlerRepository, Execution, Limits, Survey
 
 
 def build_definitions(**resources: Any) -> dg.Definitions:
@@ -15,14 +15,15 @@ def build_definitions(**resources: Any) -> dg.Definitions:
     Parameters
     ----------
     **resources
-        Resources by name (``survey``, ``repository``, ``archive``, ``execution``) that replace those configured
-        by the environment.
+        Resources by name (``survey``, ``repository``, ``archive``, ``execution``, ``limits``) that replace those
+        configured by the environment.
     """
     configured = {
         "survey": Survey.from_environment(),
         "repository": ButlerRepository.from_environment(),
         "archive": ArchiveClient.from_environment(),
         "execution": Execution.from_environment(),
+        "limits": Limits.from_environment(),
     }
     return dg.Definitions(
         assets=[

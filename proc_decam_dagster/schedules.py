@@ -49,17 +49,17 @@ def _delete_events(instance: dg.DagsterInstance, run_id: str) -> int:
     Dagster offers the deletion of whole runs only, with the materialisations that they made.
     """
     import sqlalchemy as sa
-    from dagster._core.events import PIPELINE_EVENTS
+    from dagster._core.events import ASSET_CHECK_EVENTS, PIPELINE_EVENTS
     from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
     from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
     storage, columns = instance.event_log_storage, SqlEventLogStorageTable.c
-    of_the_run = sa.or_(
+    passing = sa.or_(
         columns.dagster_event_type.is_(None),  # log lines
-        columns.dagster_event_type.not_in([event.value for event in PIPELINE_EVENTS]),
+        columns.dagster_event_type.not_in([event.value for event in PIPELINE_EVENTS | ASSET_CHECK_EVENTS]),
     )
     delete = sa.delete(SqlEventLogStorageTable).where(
-        columns.run_id == run_id, columns.asset_key.is_(None), of_the_run
+        columns.run_id == run_id, columns.asset_key.is_(None), passing
     )  # fmt: skip
     with storage.run_connection(run_id) as connection:
         deleted = connection.execute(delete).rowcount

@@ -1,6 +1,7 @@
 """What all assets share: their owner, the way to their code, and a mistake that a user can mend told in one line."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,10 @@ import dagster as dg
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.partitions import SURVEY
+
+# Said once for every asset, in the log of each process that loads the definitions.
+for name in ("LocalFileCodeReference", "UrlCodeReference", "CodeReferencesMetadataValue"):
+    warnings.filterwarnings("ignore", f"Class `{name}`", dg.BetaWarning)
 
 OWNER = f"team:{SURVEY}"
 
@@ -29,8 +34,10 @@ def _code_of(compute: Callable) -> dict[str, dg.CodeReferencesMetadataValue]:
     Not by Dagster's `with_source_code_references`: that would lead to the decorator of `told_in_one_line`.
     """
     code = inspect.unwrap(compute).__code__
-    file = dg.LocalFileCodeReference(code.co_filename, code.co_firstlineno, label=f"{compute.__name__}")
-    return {"dagster/code_references": dg.CodeReferencesMetadataValue([file])}
+    file = dg.LocalFileCodeReference(
+        file_path=code.co_filename, line_number=code.co_firstlineno, label=compute.__name__
+    )
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[file])}
 
 
 @contextmanager

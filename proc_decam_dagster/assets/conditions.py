@@ -20,6 +20,6 @@ NIGHT_READY = (
 ).with_label("the night's files and calibrations are complete")
 """A night's files, or masters, are new, and all that the asset is made from is there.
 
-A night that failed waits for a person, or for another file: `since_last_handled` forgets what it was launched for. Where
-several assets of a night become ready at once, one run makes them in order, and blocking checks hold in it.
+A night that failed waits for a person, or for another file: `since_last_handled` forgets what it was launched for.
+Where several assets of a night become ready at once, one run makes them in order, and blocking checks hold in it.
 """

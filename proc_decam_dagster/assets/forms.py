@@ -5,6 +5,7 @@ Where there are few possibilities, a field offers them: a launch dialog refuses 
 """
 
 import re
+from enum import StrEnum
 from typing import Any, Literal
 
 import dagster as dg
@@ -107,8 +108,10 @@ class Differencing(Processing):
 def form_of(proc_type: str, base: type[Processing]) -> type[Processing]:
     """Return a proc type's form: the steps that it offers are those of its pipeline."""
     steps = PROC_TYPES[proc_type].steps
+    # Not a `Literal`: Dagster takes none within a list.
+    choices = StrEnum(f"Step_{proc_type}", {step: step for step in steps})
     chosen = Field(default=[], description=f"Some of {', '.join(steps)}; all if empty")
-    return create_model(f"{base.__name__}_{proc_type}", __base__=base, steps=(list[Literal[steps]], chosen))
+    return create_model(f"{base.__name__}_{proc_type}", __base__=base, steps=(list[choices], chosen))
 
 
 def detectors_where(text: str) -> str:

@@ -155,12 +155,18 @@ def attempt_options(function: Callable) -> Callable:
     """Add the options on how a quantum is tried; the function gets what `run_step` takes, as ``attempts``."""
 
     @functools.wraps(function)
-    def with_attempts(*args: Any, retry_failed: bool, time_limit: float | None, memory: float | None, **kwargs: Any):
-        memory_mb = None if memory is None else memory * 1024
-        attempts = {"retry_failed": retry_failed, "time_limit": time_limit, "memory_mb": memory_mb}
+    def with_attempts(
+        *args: Any, no_skip_existing: bool, retry_failed: bool, time_limit: float | None, memory: float | None,
+        **kwargs: Any,
+    ):  # fmt: skip
+        attempts = {
+            "skip_existing": not no_skip_existing, "retry_failed": retry_failed, "time_limit": time_limit,
+            "memory_mb": None if memory is None else memory * 1024,
+        }  # fmt: skip
         return function(*args, attempts=attempts, **kwargs)
 
     return stack(
+        click.option("--no-skip-existing", is_flag=True, help="Run again what has succeeded."),
         click.option("--retry-failed", is_flag=True, help="Run again what failed for good, with all its tries anew."),
         click.option(
             "--time-limit", type=click.FloatRange(0, min_open=True), metavar="SECONDS",

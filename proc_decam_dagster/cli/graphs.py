@@ -29,7 +29,6 @@ from proc_decam_dagster.errors import SurveyError
 @click.argument("parent")
 @click.option("--pipeline", metavar="FILE[#STEP]", help="Pipeline and step.  [default: PARENT's, all steps]")
 @where_option
-@click.option("--no-skip-existing", is_flag=True, help="Run again what has succeeded.")
 @click.option("--no-skip-failures", is_flag=True, help="Run again what has failed for good.")
 @click.option("--no-loop", is_flag=True, help="Build and run one graph only.")
 @click.option("--no-trigger-retry", is_flag=True, help="Do not repeat failures that may pass (memory, input/output).")
@@ -38,8 +37,7 @@ from proc_decam_dagster.errors import SurveyError
 @attempt_options
 @batch_options
 def execute(
-    repo, parent, pipeline, where, no_skip_existing, no_skip_failures, no_loop, no_trigger_retry, pipeline_dir,
-    science, attempts,
+    repo, parent, pipeline, where, no_skip_failures, no_loop, no_trigger_retry, pipeline_dir, science, attempts,
 ) -> None:  # fmt: skip
     """Run one step, or all steps, of a chain until it is complete.
 
@@ -80,7 +78,6 @@ def execute(
                         pool=pool,
                         pipeline=file or None,
                         pipeline_dir=pipeline_dir,
-                        skip_existing=not no_skip_existing,
                         skip_failures=not no_skip_failures,
                         trigger_retry=not no_trigger_retry,
                         loop=not no_loop,

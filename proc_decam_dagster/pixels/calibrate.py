@@ -96,6 +96,7 @@ def _find_psf(exposure: MaskedImage, sources: Table, fwhm: float, settings: Cali
     fit = fit_psf(
         exposure, np.asarray(sources["x"])[stars], np.asarray(sources["y"])[stars], fwhm,
         degree=settings.psf_degree, minimum=settings.psf_min_stars,
+        others=(np.asarray(sources["x"]), np.asarray(sources["y"])),
     )  # fmt: skip
     exposure.psf = fit.model
     used = np.zeros(len(sources), bool)

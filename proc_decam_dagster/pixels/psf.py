@@ -13,6 +13,10 @@ from proc_decam_dagster.pixels.psf_model import PsfModel, monomials, shift
 from proc_decam_dagster.pixels.psf_shape import denoise
 
 
+HIDDEN_IN_FWHM = 1.3
+"""Radius around a neighbour whose pixels are not used, in units of the seeing."""
+
+
 @dataclass(frozen=True)
 class PsfFit:
     """A fitted PSF.
@@ -138,6 +142,7 @@ def fit_psf(
     degree: int = 2,
     iterations: int = 2,
     minimum: int = 8,
+    others: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> PsfFit:
     """Fit a PSF to stars.
 
@@ -156,6 +161,8 @@ def fit_psf(
         smoothing of the first recentring.
     minimum : `int`
         Fewest stars.
+    others : `tuple` [`numpy.ndarray`, `numpy.ndarray`], optional
+        Positions (x, y) of all sources of the image: the pixels around neighbours are not used.
 
     Raises
     ------
@@ -179,10 +186,11 @@ def fit_psf(
                                  n_stars=len(stamps), needed=minimum)  # fmt: skip
     points, cube, index = np.array(positions), np.stack(stamps), np.array(index)
     noise = np.array([np.sqrt(np.median(_cut(exposure.variance, *p, half))) for p in points])
-    model, keep, flux = _fit_cube(exposure.shape, points, cube, noise, degree, minimum)
+    hidden = _neighbours(points, others, half, HIDDEN_IN_FWHM * fwhm)
+    model, keep, flux = _fit_cube(exposure.shape, points, cube, hidden, noise, degree, minimum)
     stars = points[keep], flux[keep], noise[keep]
     for _ in range(max(iterations, 1)):
-        model, variance = _refine(exposure, model, *stars)
+        model, variance = _refine(exposure, model, *stars, hidden[keep])
     model = PsfModel(_normalised(denoise(model.coefficients, variance, fwhm)), model.degree, model.shape)
     middle = exposure.shape[1] / 2, exposure.shape[0] / 2
     width = model.fwhm(*middle)
@@ -194,6 +202,22 @@ def fit_psf(
     return PsfFit(model, used, width, fraction)
 
 
+def _neighbours(points, others, half: int, radius: float) -> np.ndarray:
+    """Return which pixels of each star's stamp are within ``radius`` of another source, (n, size, size)."""
+    size = 2 * half + 1
+    hidden = np.zeros((len(points), size, size), bool)
+    if others is None:
+        return hidden
+    sources = np.stack(others, 1)
+    tree = cKDTree(sources)
+    dy, dx = np.mgrid[-half : half + 1, -half : half + 1]
+    for star, point in zip(hidden, points):
+        for other in sources[tree.query_ball_point(point, np.sqrt(2) * half + radius)] - point:
+            if np.hypot(*other) > radius:  # nearer ones are the star itself
+                star |= (dx - other[0]) ** 2 + (dy - other[1]) ** 2 < radius**2
+    return hidden
+
+
 def _solve(terms: np.ndarray, cube: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return the coefficients (n_terms, size, size) of a weighted fit of unit-sum stamps, (n, size, size)."""
     scaled = terms * weight[:, None]
@@ -201,24 +225,29 @@ def _solve(terms: np.ndarray, cube: np.ndarray, weight: np.ndarray) -> np.ndarra
     return np.linalg.lstsq(scaled, data, rcond=None)[0].reshape(terms.shape[1], *cube.shape[1:])
 
 
-def _amplitudes(cube: np.ndarray, shapes: np.ndarray) -> np.ndarray:
-    """Return each stamp's flux: its amplitude against its own PSF, (n,)."""
-    return (cube * shapes).sum((1, 2)) / (shapes**2).sum((1, 2))
+def _amplitudes(cube: np.ndarray, shapes: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Return each stamp's flux: its amplitude against its own PSF on pixels that are not hidden, (n,)."""
+    seen = np.where(hidden, 0, shapes)
+    return (cube * seen).sum((1, 2)) / (seen**2).sum((1, 2))
 
 
-def _fit_cube(shape, points, cube, noise, degree, minimum):
-    """Fit recentred stamps, outliers rejected; return the model, the stars kept and their fluxes."""
+def _fit_cube(shape, points, cube, hidden, noise, degree, minimum):
+    """Fit recentred stamps, outliers rejected; return the model, the stars kept and their fluxes.
+
+    Hidden pixels are given the model's own value in each round, so that they do not change it.
+    """
     size = cube.shape[-1]
     keep = np.ones(len(cube), bool)
-    flux = cube.sum((1, 2))
+    flux = np.where(hidden, 0, cube).sum((1, 2))
     keep &= flux > 0
     reference = np.median(cube[keep] / flux[keep, None, None], 0)
     reference /= reference.sum()
     shapes = np.broadcast_to(reference, cube.shape)
     core = slice(size // 4, size - size // 4)
     for _ in range(5):
-        flux = _amplitudes(cube, shapes)
+        flux = _amplitudes(cube, shapes, hidden)
         keep &= flux > 0
+        cube = np.where(hidden, flux[:, None, None] * shapes, cube)
         # A wrong profile shows as a misfit beyond noise, relative to flux; clipped against its own median.
         misfit = (cube / flux[:, None, None] - shapes)[:, core, core]
         expected = noise / np.abs(flux) * misfit[0].size ** 0.5
@@ -240,7 +269,7 @@ def _fit_cube(shape, points, cube, noise, degree, minimum):
         keep = fresh
         if stable:
             break
-    return PsfModel(coefficients, _degree(int(keep.sum()), degree), shape), keep, _amplitudes(cube, shapes)
+    return PsfModel(coefficients, _degree(int(keep.sum()), degree), shape), keep, _amplitudes(cube, shapes, hidden)
 
 
 def _normalised(coefficients: np.ndarray) -> np.ndarray:
@@ -251,18 +280,22 @@ def _normalised(coefficients: np.ndarray) -> np.ndarray:
     return np.concatenate([first[None], rest])
 
 
-def _refine(exposure, model, points, flux, noise):
+def _refine(exposure, model, points, flux, noise, hidden):
     """Return the model with the mean residual of its stars folded back, each taken at its own sub-pixel position.
 
+    Pixels that are hidden or far off the model (a source too faint to be found by itself) count as without residual.
     Also returned is the noise variance of each coefficient, (n_terms, size, size).
     """
     half = model.size // 2
     residuals = []
-    for px, py in points:
+    for (px, py), covered in zip(points, hidden):
         rendered = model.stamp(px, py)
-        data = _cut(exposure.image, px, py, half)
-        amplitude = (data * rendered).sum() / (rendered**2).sum()
-        residuals.append(shift(data / amplitude - rendered, np.floor(px + 0.5) - px, np.floor(py + 0.5) - py))
+        data, variance = _cut(exposure.image, px, py, half), _cut(exposure.variance, px, py, half)
+        seen = np.where(covered, 0, rendered)
+        amplitude = (data * seen).sum() / (seen**2).sum()
+        residual = data - amplitude * rendered
+        residual[covered | (residual**2 > 25 * variance + (0.5 * amplitude * rendered) ** 2)] = 0
+        residuals.append(shift(residual / amplitude, np.floor(px + 0.5) - px, np.floor(py + 0.5) - py))
     terms = monomials(points[:, 0] / model.shape[1] - 0.5, points[:, 1] / model.shape[0] - 0.5, model.degree).T
     relative = noise / flux
     weight = 1 / np.hypot(relative, np.median(relative))

@@ -7,6 +7,13 @@ _STEPS = np.array([0.01, 0.01, 0.01, 0.02])
 """Steps of the derivatives with respect to log width, both ellipticities and the Moffat exponent."""
 
 
+SURE = 4.0
+"""Squared significance below which a change of the profile over the detector is noise.
+
+The exponent's above all: left free it follows a few stars' neighbours, and the flux of all stars there by a per cent.
+"""
+
+
 def moffat(size: int, fwhm: float, beta: float, e1: float = 0.0, e2: float = 0.0, over: int = 3) -> np.ndarray:
     """Return a pixel-integrated elliptical Moffat profile of unit total flux, (size, size)."""
     half = size // 2
@@ -42,7 +49,7 @@ def _shrink(residual: np.ndarray, variance: np.ndarray, radius: np.ndarray, fwhm
         ring = (radius >= inner) & (radius < inner + 0.5 * fwhm)
         if ring.any():
             power = np.mean(residual[ring] ** 2)
-            out[ring] = residual[ring] * max(0.0, 1 - np.mean(variance[ring]) / max(power, 1e-30))
+            out[ring] = residual[ring] * max(0.0, 1 - 4.0 * np.mean(variance[ring]) / max(power, 1e-30))
     return out
 
 
@@ -83,7 +90,10 @@ def denoise(coefficients: np.ndarray, variance: np.ndarray, fwhm: float) -> np.n
     out = [base + _shrink(first - base, variance[0], radius, fwhm)]
     for term, noise in zip(coefficients[1:], variance[1:]):
         weight = 1 / np.sqrt(noise.ravel())
-        change = np.linalg.lstsq((templates * weight).T, term.ravel() * weight, rcond=None)[0]
+        scaled = templates * weight
+        covariance = np.linalg.inv(scaled @ scaled.T)
+        change = covariance @ (scaled @ (term.ravel() * weight))
+        change *= np.clip(1 - SURE * covariance.diagonal() / change**2, 0, 1)
         smooth = (change @ templates).reshape(size, size)
         out.append(smooth + _shrink(term - smooth, noise, radius, fwhm))
     return np.stack(out)

@@ -24,6 +24,8 @@ _HOMES = {
     "coadd_pictures": "coadd_pictures",
     "difference_picture": "difference_pictures",
     "difference_pictures": "difference_pictures",
+    "bright_fakes": "recovery",
+    "completeness": "recovery",
     "completeness_picture": "recovery",
     "fakes_recovery": "recovery",
     "missing_calexps": "queries",

@@ -62,9 +62,7 @@ def _frames(repo: "Repository", night: str, proc_type: str) -> set[tuple[int, in
     return {(int(r.dataId["exposure"]), int(r.dataId["detector"])) for r in refs}
 
 
-def _visit_detectors(
-    repo: "Repository", dataset_type: str, chain: str, excluded: bool = True
-) -> set[tuple[int, int]]:
+def _visit_detectors(repo: "Repository", dataset_type: str, chain: str, excluded: bool = True) -> set[tuple[int, int]]:
     """Return the (visit, detector) that a chain has, with or without what the survey's list excludes by now."""
     terms = [] if excluded else exclusion_terms(repo, ("instrument", "visit", "detector"))
     where = " AND ".join([f"instrument='{INSTRUMENT}'", *terms]) if terms else ""

@@ -7,7 +7,7 @@ from astropy.table import Table
 from scipy.spatial import cKDTree
 
 from proc_decam_dagster.report.drawing import new_figure, nothing, png
-from proc_decam_dagster.report.figures import dia_sources, sample
+from proc_decam_dagster.report.figures import dia_sources, sample, visit_figures
 from proc_decam_dagster.repository.queries import find_refs
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.proc_types import PROC_TYPES
@@ -56,6 +56,17 @@ def completeness(recovery: Table) -> list[tuple[float, int, int]]:
     bins = np.floor(np.asarray(recovery["mag"]) / BIN_MAG).astype(int)
     recovered = np.asarray(recovery["recovered"], bool)
     return [((b + 0.5) * BIN_MAG, int((bins == b).sum()), int(recovered[bins == b].sum())) for b in np.unique(bins)]
+
+
+def bright_fakes(repo: "Repository", subset: str, recovery: Table) -> tuple[float, int, int]:
+    """Return a limiting magnitude, and how many brighter fakes there are and were recovered.
+
+    The limit is one magnitude above the night's median depth of 5 σ (of point sources in single exposures): a
+    difference has the noise of both images, and yet such a fake stands out by some 10 σ.
+    """
+    limit = visit_figures(repo, subset)["depth_5sigma"] - 1.0
+    bright = recovery[np.asarray(recovery["mag"]) < limit]
+    return limit, len(bright), int(np.sum(bright["recovered"])) if len(bright) else 0
 
 
 def completeness_picture(recovery: Table, title: str) -> bytes:
