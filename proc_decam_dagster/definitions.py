@@ -1,5 +1,9 @@
 """What Dagster loads. `build_definitions` takes overrides, so that tests and the demo bring their own resources."""
 
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -25,17 +29,33 @@ def build_definitions(**resources: Any) -> dg.Definitions:
         "execution": Execution.from_environment(),
         "limits": Limits.from_environment(),
     }
+    stages = (survey, plan, references, calibrations, science, templates, differences)
     return dg.Definitions(
-        assets=[
-            *survey.ASSETS, *plan.ASSETS, *references.ASSETS, *calibrations.ASSETS,
-            *science.ASSETS, *templates.ASSETS, *differences.ASSETS,
-        ],
+        assets=with_links_to_code([asset for stage in stages for asset in stage.ASSETS]),
         asset_checks=checks.CHECKS,
         sensors=sensors.SENSORS,
         resources=configured | resources,
         # One process a run: its steps share warm workers, and the cores are theirs.
         executor=dg.in_process_executor,
-    )  # fmt: skip
+    )
+
+
+def with_links_to_code(assets: Sequence[dg.AssetsDefinition]) -> Sequence[dg.AssetsDefinition]:
+    """Return assets whose pages lead to their code in a git host, if ``PROC_DECAM_GIT_URL`` names one.
+
+    Else they lead to the files on disk. ``PROC_DECAM_GIT_REVISION`` is the branch, tag or commit (``main``).
+    """
+    url = os.environ.get("PROC_DECAM_GIT_URL", "").removesuffix(".git").rstrip("/")
+    if not url:
+        return assets
+    here = Path(__file__)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.link_code_references_to_git(
+            assets, url, os.environ.get("PROC_DECAM_GIT_REVISION", "main"),
+            dg.AnchorBasedFilePathMapping(here, f"{here.parent.name}/{here.name}"),
+            platform="gitlab" if "gitlab" in url else "github",
+        )  # fmt: skip
 
 
 defs = build_definitions()

@@ -27,6 +27,7 @@ from proc_decam_dagster.execution.report import Progress, QuantumFailure, StepRe
 from proc_decam_dagster.execution.retries import memory_requests, tries_left
 from proc_decam_dagster.execution.standing import standing_of
 from proc_decam_dagster.repository import skymap_where, update_chain
+from proc_decam_dagster.repository.amplifier_masks import mask_amplifiers
 from proc_decam_dagster.repository.chains import runs_of
 from proc_decam_dagster.repository.engines import INSTRUMENT
 from proc_decam_dagster.repository.exclusions import exclusion_terms, exclusions_of
@@ -146,6 +147,8 @@ def run_step(
             update_chain(repository, row.name, subset, coadd_subset, template_type)
 
         patiently(update)  # takes in what a killed run has left
+        if row.name == "drp" and step in row.frame_steps:
+            mask_amplifiers(repository, subset)
         run = _StepRun(
             repository, chain, path, step or "all", tasks, where, where_to_run, progress, update,
             retries=retries if trigger_retry else 0, time_limit=time_limit, memory_mb=memory_mb,

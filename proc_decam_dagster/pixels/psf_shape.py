@@ -49,7 +49,7 @@ def _shrink(residual: np.ndarray, variance: np.ndarray, radius: np.ndarray, fwhm
         ring = (radius >= inner) & (radius < inner + 0.5 * fwhm)
         if ring.any():
             power = np.mean(residual[ring] ** 2)
-            out[ring] = residual[ring] * max(0.0, 1 - 4.0 * np.mean(variance[ring]) / max(power, 1e-30))
+            out[ring] = residual[ring] * max(0.0, 1 - 2.0 * np.mean(variance[ring]) / max(power, 1e-30))
     return out
 
 

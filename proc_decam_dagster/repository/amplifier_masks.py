@@ -8,6 +8,7 @@ from astropy.time import Time
 from lsst.daf.butler import Timespan
 
 from proc_decam_dagster.camera.detectors import DETECTORS
+from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository.defects import boxes_to_mask, mask_to_boxes
 from proc_decam_dagster.repository.engines import INSTRUMENT
 from proc_decam_dagster.repository.exclusions import exclusions
@@ -30,13 +31,21 @@ def mask_amplifiers(repo: "Repository", night: str) -> dict[int, str]:
     What was masked before and no longer is gets its own defects back. The masters stay: an amplifier that is bad in
     the science frames is masked there.
 
+    Raises
+    ------
+    SurveyError
+        If an amplifier is to be masked of a detector whose defects were not made by `ingest_defects` in its RUN.
+
     Returns
     -------
     masked : `dict` [`int`, `str`]
         Detector → letters of its masked amplifiers.
     """
+    listed = exclusions(repo)
+    if not any(entry.amplifier for entry in listed.history):
+        return {}
     wanted: dict[int, str] = {}
-    for entry in exclusions(repo).amplifiers():
+    for entry in listed.amplifiers():
         if entry.of_night(night):
             for detector in entry.detectors:
                 wanted[detector] = "".join(sorted({*wanted.get(detector, ""), entry.amplifier}))
@@ -45,9 +54,15 @@ def mask_amplifiers(repo: "Repository", night: str) -> dict[int, str]:
     own = {ref.dataId["detector"]: ref for ref in find_refs(repo, datasets.DEFECTS, f"{CALIB_BPM}/bad")}
     for detector, ref in sorted(certified.items()):
         base = own.get(detector)
-        if base is None:  # not of our making: left alone
-            continue
-        run = f"{MASKED_RUNS}/{wanted[detector]}/{base.id.hex[:8]}" if detector in wanted else base.run
+        if base is None:
+            if detector in wanted:
+                raise SurveyError(
+                    f"amplifier {wanted[detector]} of CCD {detector} cannot be masked: its defects are in {ref.run}",
+                    f"defects in {CALIB_BPM}/bad", f"`proc-decam defects {repo.root} BPM_PATH` makes them",
+                )  # fmt: skip
+            continue  # not of our making: left alone
+        # The end of the id: its beginning is the time, and the same for all that was ingested within a minute.
+        run = f"{MASKED_RUNS}/{wanted[detector]}/{base.id.hex[-8:]}" if detector in wanted else base.run
         if ref.run != run:
             _certify(repo, base if run == base.run else _masked(repo, base, wanted[detector], run), span)
     return {d: amplifiers for d, amplifiers in wanted.items() if d in own}

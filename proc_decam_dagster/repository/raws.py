@@ -16,7 +16,6 @@ from astropy.table import Table
 from lsst.daf.butler import CollectionType
 
 from proc_decam_dagster.errors import SurveyError, disk_full
-from proc_decam_dagster.repository.amplifier_masks import mask_amplifiers
 from proc_decam_dagster.repository.engines import INSTRUMENT
 from proc_decam_dagster.repository.exclusions import exclusions
 from proc_decam_dagster.repository.presence import has_collection, has_dataset_type
@@ -183,8 +182,6 @@ def tag_raws(repo: Repository, night: str, proc_type: str) -> int:
     with butler.transaction():
         butler.registry.disassociate(tag, current - set(refs))
         butler.registry.associate(tag, set(refs) - current)
-    if row.name == "drp":
-        mask_amplifiers(repo, night)
     return len(refs)
 
 

@@ -13,18 +13,20 @@ from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository.association import coadd_nights
 from proc_decam_dagster.repository.certify import outdated_masters
 from proc_decam_dagster.repository.chains import processing_chains, run_stamp
-from proc_decam_dagster.repository.exclusions import exclusions
+from proc_decam_dagster.repository.exclusions import exclusions, exposure_nights
 from proc_decam_dagster.repository.queries import Master, find_refs
 from proc_decam_dagster.repository.substitutes import certified_masters
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.calibration_policy import CERTIFIED
 from proc_decam_dagster.survey.collections import Chain, coadd_inputs_collection, parse_chain
+from proc_decam_dagster.survey.exclusions import Exclusion
 from proc_decam_dagster.survey.proc_types import PROC_TYPES
 
 if TYPE_CHECKING:
     from proc_decam_dagster.repository.repository import Repository
 
-SHOWN = 10
+_AFTER_FRAMES = [step for step in PROC_TYPES["drp"].steps if step not in PROC_TYPES["drp"].frame_steps]
+"""The steps of drp that take calibrated exposures together."""
 
 
 @dataclass
@@ -91,16 +93,23 @@ def _calibrated(repo: "Repository", chain: Chain) -> Iterable[Stale]:
     for ref in calexps:
         by_master.setdefault(Master(ref.dataId["detector"], ref.dataId["physical_filter"]), []).append(ref)
     yield from _newer_masters(repo, chain, datasets.CALEXP, by_master, list(CERTIFIED))
-    yield from _listed_since(repo, chain, calexps)
-    newest: dict[int, str] = {}
-    for ref in calexps:
-        newest[ref.dataId["visit"]] = max(newest.get(ref.dataId["visit"], ""), run_stamp(ref.run))
+    yield from _masked_since(repo, chain, calexps)
     warps = find_refs(repo, datasets.named(datasets.DIRECT_WARP), str(chain))
-    old = [w for w in warps if run_stamp(w.run) < newest.get(w.dataId["visit"], "")]
-    if old:
-        visits = sorted({w.dataId["visit"] for w in old})
-        yield _stale(repo, chain, old[0].datasetType.name, old, "their visits were calibrated anew",
-                     f"visit IN ({', '.join(map(str, visits))})", "--steps 3a ")  # fmt: skip
+    newest, after = _newest(calexps, "visit"), f"--steps {','.join(_AFTER_FRAMES)} "
+    yield from _of_visits(
+        repo, chain, [w for w in warps if run_stamp(w.run) < newest.get(w.dataId["visit"], "")],
+        "their visits were calibrated anew", after,
+    )  # fmt: skip
+    listed = exclusions(repo)
+    since: dict[int, str] = {}
+    for ref in calexps:
+        visit, entry = ref.dataId["visit"], listed.entry(ref.dataId["visit"], ref.dataId["detector"], chain.subset)
+        if entry and entry.detectors:  # a visit that is left out as a whole gets no warps: its coadds leave it out
+            since[visit] = max(since.get(visit, ""), _stamp(entry))
+    yield from _of_visits(
+        repo, chain, [w for w in warps if run_stamp(w.run) < since.get(w.dataId["visit"], "")],
+        "the list of exclusions leaves out CCDs of their visits since", after,
+    )  # fmt: skip
 
 
 def _newer_masters(
@@ -114,37 +123,31 @@ def _newer_masters(
             if (source := certified.get(master) or certified.get(Master(master.detector))) is not None
             for ref in refs if run_stamp(ref.run) < run_stamp(source.run)
         ]  # fmt: skip
-        if old:
+        because = f"there is a newer {kind}"
+        if dataset == datasets.CALEXP:
+            yield from _of_visits(repo, chain, old, because)
+        elif old:
             detectors = sorted({ref.dataId["detector"] for ref in old})
-            where = f"detector IN ({', '.join(map(str, detectors))})"
-            yield _stale(repo, chain, dataset, old, f"there is a newer {kind}", where)
+            yield _stale(repo, chain, dataset, old, because, f"detector IN ({', '.join(map(str, detectors))})")
 
 
-def _listed_since(repo: "Repository", chain: Chain, calexps: list[Any]) -> Iterable[Stale]:
-    """Find calibrated exposures that the list of exclusions has come to leave out, or to mask an amplifier of."""
-    listed = exclusions(repo)
-    night = chain.subset
-    out = [r for r in calexps if listed.reason(r.dataId["visit"], r.dataId["detector"], night)]
-    if out:
-        command = f"proc-decam exclusions {repo.root} shows why; leave them out of coadds by making these anew"
-        yield Stale(str(chain), datasets.CALEXP, _ids(out), "the list of exclusions leaves them out since", command)
-    for entry in listed.amplifiers():
-        when = entry.when.replace("-", "").replace(":", "")
-        old = [r for r in calexps if r.dataId["detector"] in entry.detectors and run_stamp(r.run) < when]
-        if old and entry.of_night(night):
-            where = f"detector IN ({', '.join(map(str, entry.detectors))})"
-            yield _stale(repo, chain, datasets.CALEXP, old, f"amplifier {entry.amplifier} is masked since", where)
+def _masked_since(repo: "Repository", chain: Chain, calexps: list[Any]) -> Iterable[Stale]:
+    """Find calibrated exposures that the list of exclusions has come to mask an amplifier of."""
+    for entry in exclusions(repo).amplifiers():
+        if entry.of_night(chain.subset):
+            old = [r for r in calexps if r.dataId["detector"] in entry.detectors and run_stamp(r.run) < _stamp(entry)]
+            yield from _of_visits(repo, chain, old, f"amplifier {entry.amplifier} is masked since")
 
 
 def _template(repo: "Repository", chain: Chain) -> Iterable[Stale]:
-    """Look at a coadd: warps that came or went since, warps that are newer."""
+    """Look at a coadd: warps that came or went since, warps that are newer, visits that are left out since."""
     name = datasets.named(datasets.DIRECT_WARP)
     nights = coadd_nights(repo, chain.coadd_subset, chain.template_type)
     inputs = set(find_refs(repo, name, coadd_inputs_collection(chain.coadd_subset, chain.template_type)))
     now = {ref for night in nights for ref in find_refs(repo, name, PROC_TYPES["drp"].chain(night))}
     coadds = find_refs(repo, datasets.named(datasets.COADD), str(chain))
     again = (
-        f"proc-decam coadd {repo.root} {'|'.join(nights)} --coadd-subset {chain.coadd_subset} "
+        f'proc-decam coadd {repo.root} "{"|".join(nights)}" --coadd-subset {chain.coadd_subset} '
         f"--template-type {chain.template_type} --no-skip-existing"
     )
     for refs, because in ((now - inputs, "warps were made since"), (inputs - now, "some of its warps are no more")):
@@ -152,6 +155,18 @@ def _template(repo: "Repository", chain: Chain) -> Iterable[Stale]:
         old = [ref for ref in coadds if _place(ref) in places]
         if old:
             yield Stale(str(chain), datasets.named(datasets.COADD), _ids(old), because, again)
+    listed = exclusions(repo)
+    if not listed.current:
+        return
+    night_of, since = exposure_nights(repo), {}
+    for ref in inputs:
+        entry = listed.entry(ref.dataId["visit"], None, night_of.get(ref.dataId["visit"], ""))
+        if entry:
+            since[_place(ref)] = max(since.get(_place(ref), ""), _stamp(entry))
+    old = [ref for ref in coadds if run_stamp(ref.run) < since.get(_place(ref), "")]
+    if old:
+        because = "the list of exclusions leaves out some of its visits since"
+        yield Stale(str(chain), datasets.named(datasets.COADD), _ids(old), because, again)
 
 
 def _difference(repo: "Repository", chain: Chain) -> Iterable[Stale]:
@@ -161,23 +176,32 @@ def _difference(repo: "Repository", chain: Chain) -> Iterable[Stale]:
         return
     drp = PROC_TYPES["drp"].chain(chain.subset)
     calexps = {_frame(r): run_stamp(r.run) for r in find_refs(repo, datasets.CALEXP, drp)}
-    old = [r for r in differences if run_stamp(r.run) < calexps.get(_frame(r), "")]
-    if old:
-        visits = sorted({r.dataId["visit"] for r in old})
-        where = f"visit IN ({', '.join(map(str, visits))})"
-        yield _stale(repo, chain, old[0].datasetType.name, old, "their visits were calibrated anew", where)
+    yield from _of_visits(
+        repo, chain, [r for r in differences if run_stamp(r.run) < calexps.get(_frame(r), "")],
+        "their visits were calibrated anew",
+    )  # fmt: skip
     template = PROC_TYPES["coadd"].chain("", chain.coadd_subset, chain.template_type)
-    newest: dict[str, str] = {}
-    for ref in find_refs(repo, datasets.named(datasets.COADD), template):
-        newest[ref.dataId["band"]] = max(newest.get(ref.dataId["band"], ""), run_stamp(ref.run))
-    old = [r for r in differences if run_stamp(r.run) < newest.get(r.dataId["band"], "")]
-    if old:
-        yield _stale(repo, chain, old[0].datasetType.name, old, f"the template {template} is newer", "")
+    newest = _newest(find_refs(repo, datasets.named(datasets.COADD), template), "band")
+    yield from _of_visits(
+        repo, chain, [r for r in differences if run_stamp(r.run) < newest.get(r.dataId["band"], "")],
+        f"the template {template} is newer",
+    )  # fmt: skip
 
 
 _LOOK: dict[str, Callable[["Repository", Chain], Iterable[Stale]]] = {
     "bias": _masters, "flat": _masters, "drp": _calibrated, "coadd": _template, "diff_drp": _difference,
 }  # fmt: skip
+
+
+def _of_visits(repo: "Repository", chain: Chain, old: list[Any], because: str, steps: str = "") -> Iterable[Stale]:
+    """Return the entry of stale products of visits, if there are any.
+
+    Whole visits are made anew: tables and figures of a visit would else be made of those of its CCDs alone.
+    """
+    if old:
+        visits = sorted({ref.dataId["visit"] for ref in old})
+        where = f"visit IN ({', '.join(map(str, visits))})"
+        yield _stale(repo, chain, old[0].datasetType.name, old, because, where, steps)
 
 
 def _stale(
@@ -197,6 +221,19 @@ def _stale(
 
 def _ids(refs: Iterable[Any]) -> list[dict[str, Any]]:
     return [{k: v for k, v in r.dataId.required.items() if k not in ("instrument", "skymap")} for r in refs]
+
+
+def _newest(refs: Iterable[Any], dimension: str) -> dict[Any, str]:
+    """Return the newest stamp of datasets by a dimension."""
+    newest: dict[Any, str] = {}
+    for ref in refs:
+        newest[ref.dataId[dimension]] = max(newest.get(ref.dataId[dimension], ""), run_stamp(ref.run))
+    return newest
+
+
+def _stamp(entry: Exclusion) -> str:
+    """Return when an entry was made, as names of RUNs tell it."""
+    return entry.when.replace("-", "").replace(":", "")
 
 
 def _place(ref: Any) -> tuple[int, int]:

@@ -58,7 +58,7 @@ def new_downloads(context: dg.SensorEvaluationContext, survey: Survey) -> dg.Sen
         return dg.SkipReason("no night has new downloads")
     return dg.SensorResult(
         run_requests=[
-            # A run key is used once: a night is ingested again only when its number of files changes, or after a failure.
+            # A run key is used once: a night is ingested again when its number of files changes, or after a failure.
             dg.RunRequest(run_key=_key(night, done[night], tries), partition_key=night, tags={"decam/night": night})
             for night, tries in sorted(wanted.items())
         ],

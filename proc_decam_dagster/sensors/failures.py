@@ -6,7 +6,6 @@ import dagster as dg
 
 from proc_decam_dagster.assets.asset import told_in_one_line
 from proc_decam_dagster.partitions import SURVEY
-from proc_decam_dagster.sensors.channels import Channels
 
 LONGEST = 1500
 """Characters of a cause: the rest is on the run's page."""
@@ -16,6 +15,8 @@ LONGEST = 1500
 @told_in_one_line()
 def failures(context: dg.RunFailureSensorContext) -> None:
     """Tell who is to know that a run failed: which assets and partition, why, and what to do next."""
+    from proc_decam_dagster.sensors.channels import Channels
+
     facts = facts_of(context)
     subject = f"{SURVEY}: {facts['assets']} {facts['partition']} failed".replace("  ", " ")
     text = "\n".join(part for part in (subject, facts["cause"], facts["next"], facts["link"]) if part)

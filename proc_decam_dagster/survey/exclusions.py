@@ -98,14 +98,19 @@ class Exclusions:
         """Return the list as it was at an earlier version."""
         return Exclusions(self.history[:version])
 
-    def reason(self, exposure: int, detector: int | None, night: str) -> str:
-        """Return why an exposure, or a detector of it, is left out; an empty string if it is not."""
+    def entry(self, exposure: int, detector: int | None, night: str) -> Exclusion | None:
+        """Return the entry that leaves out an exposure, or a detector of it; `None` if none does."""
         for e in self.current:
             if e.amplifier or (e.exposures and exposure not in e.exposures) or not e.of_night(night):
                 continue
             if not e.detectors or (detector is not None and detector in e.detectors):
-                return f"{e.reason} (entry {e.number})"
-        return ""
+                return e
+        return None
+
+    def reason(self, exposure: int, detector: int | None, night: str) -> str:
+        """Return why an exposure, or a detector of it, is left out; an empty string if it is not."""
+        e = self.entry(exposure, detector, night)
+        return f"{e.reason} (entry {e.number})" if e else ""
 
     def terms(self, dimensions: Iterable[str], nights: dict[int, str]) -> list[str]:
         """Return the terms of a Butler query that leave out what the list names.

@@ -84,25 +84,26 @@ COLUMNS = {"detector": np.int32, "amplifier": "U1", "row": np.int16, "column": n
 
 
 def table_of(bright: dict[tuple[int, str], BrightPixels]) -> Table:
-    """Return bright pixels as the ``crosstalkSources`` dataset; its metadata name the amplifiers looked at."""
+    """Return bright pixels as the ``crosstalkSources`` dataset.
+
+    Each amplifier has a row of no signal as well, which says that it was looked at: Parquet keeps no metadata.
+    """
     tables = []
     for (detector, amplifier), pixels in bright.items():
-        count = len(pixels.signal)
-        values = [np.full(count, detector), np.full(count, amplifier), pixels.row, pixels.column, pixels.signal,
-                  pixels.saturated]  # fmt: skip
-        tables.append(Table({name: np.asarray(v, kind) for (name, kind), v in zip(COLUMNS.items(), values)}))
-    table = vstack(tables, metadata_conflicts="silent")
-    table.meta["amplifiers"] = " ".join(f"{detector}{amplifier}" for detector, amplifier in bright)
-    return table
+        values = [pixels.row, pixels.column, pixels.signal, pixels.saturated]
+        values = [detector, amplifier, *(np.concatenate([[0], v]) for v in values)]
+        count = len(pixels.signal) + 1
+        tables.append(Table({name: np.full(count, v).astype(kind) for (name, kind), v in zip(COLUMNS.items(), values)}))
+    return vstack(tables, metadata_conflicts="silent")
 
 
 def bright_pixels_of(tables: Iterable[Table]) -> dict[tuple[int, str], BrightPixels]:
     """Return the bright pixels that `table_of` wrote, by detector and amplifier; also of those that have none."""
     found = {}
     for table in tables:
-        for name in str(table.meta["amplifiers"]).split():
-            detector, amplifier = int(name[:-1]), name[-1]
-            part = table[(table["detector"] == detector) & (table["amplifier"].astype(str) == amplifier)]
+        detectors, names = np.asarray(table["detector"]), np.asarray(table["amplifier"]).astype(str)
+        for detector, amplifier in sorted(set(zip(detectors.tolist(), names.tolist()))):
+            part = table[(detectors == detector) & (names == amplifier) & (np.asarray(table["signal"]) > 0)]
             found[detector, amplifier] = BrightPixels(
                 *(np.asarray(part[name], COLUMNS[name]) for name in ("row", "column", "signal", "saturated"))
             )

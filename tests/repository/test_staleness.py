@@ -51,7 +51,7 @@ def test_a_newer_bias_makes_its_ccd_stale_and_no_other(calibrated, make):
     (stale,) = find_stale(calibrated, f"{NIGHT}/*")
     assert (stale.chain, stale.dataset) == (f"{NIGHT}/drp", datasets.CALEXP)
     assert stale.data_ids == [{"detector": 25, "visit": VISIT}] and stale.because == "there is a newer bias"
-    assert '--where "detector IN (25)" --no-skip-existing' in stale.command
+    assert f'drp {NIGHT} --where "visit IN ({VISIT})" --no-skip-existing' in stale.command
 
 
 def test_what_the_list_leaves_out_since_is_stale(calibrated):

@@ -234,7 +234,7 @@ def test_bright_pixels_of_other_detectors_reach_a_frame_through_their_table(nigh
     listed = RawStatisticsTask(config=config).run(raw).sources
     assert (np.asarray(listed["signal"]) > 20000).sum() == pytest.approx(400, abs=5)
     listed["detector"] = 26
-    listed.meta["amplifiers"] = "26A 26B"
+    listed = through_parquet(listed)
     table = {"detector": DETECTOR, "sources": [["B", 26, "B", 1e-3], ["A", 27, "A", 1e-4]]}
     isr = IsrTask()
     with_sources = isr.run(raw, statistics([raw])[0], bias, flat, table, crosstalkSources=[listed]).outputExposure
@@ -243,6 +243,26 @@ def test_bright_pixels_of_other_detectors_reach_a_frame_through_their_table(nigh
     assert np.median(leak) == pytest.approx(1e-3 * 1e5, rel=0.03)
     assert with_sources.metadata["crosstalk_not_corrected"] == "27"
     assert without.metadata["crosstalk_not_corrected"] == "26,27"
+
+
+def through_parquet(table):
+    """Return a table as the repository gives it back."""
+    from lsst.daf.butler.formatters.parquet import arrow_to_astropy, astropy_to_arrow
+
+    return arrow_to_astropy(astropy_to_arrow(table))
+
+
+def test_an_amplifier_without_bright_pixels_was_looked_at_all_the_same():
+    from proc_decam_dagster.pixels.crosstalk import BrightPixels
+    from proc_decam_dagster.tasks.raw_statistics import bright_pixels_of, table_of
+
+    none = BrightPixels(*(np.zeros(0, kind) for kind in (np.int16, np.int16, np.float32, bool)))
+    two = BrightPixels(np.array([3, 4], np.int16), np.array([5, 6], np.int16), np.array([3e4, 6e4], np.float32),
+                       np.array([False, True]))  # fmt: skip
+    found = bright_pixels_of([through_parquet(table_of({(7, "A"): none, (7, "B"): two}))])
+    assert set(found) == {(7, "A"), (7, "B")} and len(found[7, "A"].signal) == 0
+    assert found[7, "B"].row.tolist() == [3, 4] and found[7, "B"].saturated.tolist() == [False, True]
+    assert found[7, "B"].signal.tolist() == [3e4, 6e4]
 
 
 def test_too_few_frames_fail_with_numbers_and_reasons(statistics):
