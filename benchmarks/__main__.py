@@ -91,9 +91,17 @@ def bench_science(folder: Path, ccds: int | None = None) -> Iterator[Figure]:
         yield Figure("science", **figure)
 
 
+def bench_dagster(folder: Path) -> Iterator[Figure]:
+    """Dagster's face: load, a night's run, pages and sensors of a survey of 1,000 nights."""
+    import dagster_figures
+
+    for figure in dagster_figures.bench_dagster(folder):
+        yield Figure("dagster", **figure)
+
+
 BENCHES = {
     "demo": bench_demo, "elsewhere": bench_elsewhere, "archive": bench_archive, "execution": bench_execution,
-    "science": bench_science,
+    "science": bench_science, "dagster": bench_dagster,
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from proc_decam_dagster import checks, sensors
+from proc_decam_dagster import checks, schedules, sensors
 from proc_decam_dagster.assets import calibrations, differences, plan, references, science, survey, templates
 from proc_decam_dagster.resources import ArchiveClient, ButlerRepository, Execution, Limits, Survey
 
@@ -34,6 +34,8 @@ def build_definitions(**resources: Any) -> dg.Definitions:
         assets=with_links_to_code([asset for stage in stages for asset in stage.ASSETS]),
         asset_checks=checks.CHECKS,
         sensors=sensors.SENSORS,
+        schedules=schedules.SCHEDULES,
+        jobs=schedules.JOBS,
         resources=configured | resources,
         # One process a run: its steps share warm workers, and the cores are theirs.
         executor=dg.in_process_executor,

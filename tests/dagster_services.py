@@ -59,6 +59,7 @@ class Services:
             **os.environ, **variables, "DAGSTER_HOME": str(home), "PATH": f"{programs}:{os.environ['PATH']}",
         }  # fmt: skip
         self.processes: dict[str, subprocess.Popen] = {}
+        self._groups: list[int] = []
 
     @property
     def url(self) -> str:
@@ -82,6 +83,7 @@ class Services:
                 self.processes[name] = subprocess.Popen(
                     commands[name], cwd=self.home, env=self.environment, stdout=log, stderr=log, start_new_session=True
                 )
+            self._groups.append(self.processes[name].pid)
         for name in set(names) & set(self.ports):
             until(lambda n=name: self._answers(n), f"{name} server answers; its log is {self.home}/{name}.log")
 
@@ -117,9 +119,11 @@ class Services:
             process.terminate()
         for process in self.processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
+                process.wait(3)
+        for group in self._groups:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+                os.killpg(group, signal.SIGKILL)
+        for process in self.processes.values():
             process.wait()
 
     def graphql(self, query: str, **variables: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Checks of a night's raws: all there, within the skymap, room to process them, and what they make stale."""
+"""Checks of a night's raws: all there, room to process them, and what they make stale."""
 
 import shutil
 
@@ -34,21 +34,6 @@ def raws_complete(
             "missing": dg.MetadataValue.json(left[:SHOWN]),
             "not_to_be_had": markdown_table(("file", "outcome"), never.items()),
         },
-    )
-
-
-@survey_check("raws")
-def exposures_in_skymap(
-    context: dg.AssetCheckExecutionContext, survey: Survey, repository: ButlerRepository
-) -> dg.AssetCheckResult:
-    """Every science exposure of the night lies in the survey's skymap."""
-    from proc_decam_dagster.repository import exposures_outside_skymap
-    from proc_decam_dagster.survey import exposures as table_io
-
-    table = table_io.rows_of_nights(table_io.read_exposures(survey.exposures_file), [context.partition_key])
-    outside = exposures_outside_skymap(repository.open(), table)
-    return dg.AssetCheckResult(
-        passed=not outside, severity=WARN, metadata={"outside": dg.MetadataValue.json(outside[:SHOWN])}
     )
 
 
@@ -92,4 +77,4 @@ def nothing_stale(context: dg.AssetCheckExecutionContext, repository: ButlerRepo
     )  # fmt: skip
 
 
-CHECKS = [raws_complete, exposures_in_skymap, storage_budget, nothing_stale]
+CHECKS = [raws_complete, storage_budget, nothing_stale]

@@ -1,9 +1,9 @@
-"""Checks of a night's calibrated exposures: all there, and of the quality of a good night."""
+"""Checks of a night's calibrated exposures: all there, within the skymap, and of the quality of a good night."""
 
 import dagster as dg
 
-from proc_decam_dagster.checks.check import WARN, complete, graded, survey_check
-from proc_decam_dagster.resources import ButlerRepository, Limits
+from proc_decam_dagster.checks.check import SHOWN, WARN, complete, graded, survey_check
+from proc_decam_dagster.resources import ButlerRepository, Limits, Survey
 
 FIGURES = {
     "astrometric_scatter": ("astrometric_rms_mas", "astrometry_mas", "The scatter of the astrometric solutions"),
@@ -22,6 +22,21 @@ def calexps_complete(context: dg.AssetCheckExecutionContext, repository: ButlerR
     return complete(expected, [list(m) for m in missing], "calibrated", WARN)
 
 
+@survey_check("calexps")
+def exposures_in_skymap(
+    context: dg.AssetCheckExecutionContext, survey: Survey, repository: ButlerRepository
+) -> dg.AssetCheckResult:
+    """Every science exposure of the night lies in the survey's skymap."""
+    from proc_decam_dagster.repository import exposures_outside_skymap
+    from proc_decam_dagster.survey import exposures as table_io
+
+    table = table_io.rows_of_nights(table_io.read_exposures(survey.exposures_file), [context.partition_key])
+    outside = exposures_outside_skymap(repository.open(), table)
+    return dg.AssetCheckResult(
+        passed=not outside, severity=WARN, metadata={"outside": dg.MetadataValue.json(outside[:SHOWN])}
+    )
+
+
 def _figure(name: str) -> dg.AssetChecksDefinition:
     figure, limit, words = FIGURES[name]
 
@@ -37,4 +52,4 @@ def _figure(name: str) -> dg.AssetChecksDefinition:
     return within
 
 
-CHECKS = [calexps_complete, *map(_figure, FIGURES)]
+CHECKS = [calexps_complete, exposures_in_skymap, *map(_figure, FIGURES)]

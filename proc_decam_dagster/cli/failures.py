@@ -25,9 +25,10 @@ def failures(repo, collection, rebuild, as_json) -> None:
     from sqlalchemy.exc import SQLAlchemyError
 
     from proc_decam_dagster.execution import Ledger
-    from proc_decam_dagster.execution.causes import failures_of, processing_chains, rebuild_all
+    from proc_decam_dagster.execution.causes import failures_of, rebuild_all
     from proc_decam_dagster.execution.step import RETRIES
     from proc_decam_dagster.repository import open_repository
+    from proc_decam_dagster.repository.chains import processing_chains
 
     repository = open_repository(repo)
     if collection is not None and collection not in processing_chains(repository.butler()):

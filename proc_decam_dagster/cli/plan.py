@@ -44,10 +44,14 @@ def plan(exposures_file, repo, nights, proc_types, coadd_subset, template_types,
     from proc_decam_dagster.repository import open_repository
     from proc_decam_dagster.survey.exposures import nights_of, read_exposures
     from proc_decam_dagster.survey.nights import matching_nights
+    from proc_decam_dagster.survey.proc_types import proc_type
 
     wrong = [d for d in detectors if not d.isdigit() or int(d) not in DETECTORS]
     if wrong:
         raise click.UsageError(f"--detectors: {', '.join(wrong)} is none of 1 to 62")
+    rows = [proc_type(name) for name in proc_types]
+    if any("template_type" in row.axes for row in rows) and not (coadd_subset and template_types):
+        raise click.UsageError("coadd and diff_drp are planned for --coadd-subset and --template-types: give both")
     table = read_exposures(exposures_file)
     try:
         verified = downloaded_md5s(images_of(exposures_file, None), exposures_file)

@@ -107,7 +107,7 @@ def pipeline(
             )
     for report in reports:
         show.pipeline(report)
-        tell_dagster(repository, report)
+        tell_dagster(repository, report, _selected(where, steps))
     if not all(r.ok for r in reports):
         raise SurveyError(
             f"{chain} is not complete ({'; '.join(r.why_not for r in reports if not r.ok)})",
@@ -179,8 +179,8 @@ def night(
     with show.Progress() as progress:
         for names, kind in _passes([r.name for r in rows], science):
             reports += run_nights(
-                repository, chosen, names, executions=workers, jobs=jobs, finished=functools.partial(_tell, repository),
-                exposures=table,
+                repository, chosen, names, executions=workers, jobs=jobs,
+                finished=functools.partial(_tell, repository, where), exposures=table,
                 image_dir=images, coadd_subset=coadd_subset, template_type=template_type, where=where, science=kind,
                 pipeline_dir=pipeline_dir, calibrations=policy, partial=partial, progress=progress.quanta, **attempts,
             )  # fmt: skip
@@ -250,7 +250,7 @@ def coadd(
             progress=progress.quanta, **attempts,
         )  # fmt: skip
     show.pipeline(report)
-    tell_dagster(repository, report)
+    tell_dagster(repository, report, _selected(where, steps))
     if not report.ok:
         raise SurveyError(
             f"{chain} is not complete ({report.why_not})", "every quantum to succeed",
@@ -285,14 +285,19 @@ def _nights_of_chains(nights: list[str], chains) -> list[str]:
     return [n for n in nights if n in wanted]
 
 
-def _tell(repository, report) -> None:
+def _selected(where: str, steps=()) -> str:
+    """Return in words what part of a chain was run; empty for all of it."""
+    return " ".join(filter(None, [f"--where {where}" if where else "", f"--steps {' '.join(steps)}" if steps else ""]))
+
+
+def _tell(repository, where: str, report) -> None:
     """Tell what became of a night and proc type, as soon as it is known."""
     click.echo(f"── {report.night} {report.proc_type}")
     if report.ingested is not None:
         show.ingested(report.ingested)
     if report.pipeline is not None:
         show.pipeline(report.pipeline)
-        tell_dagster(repository, report.pipeline)
+        tell_dagster(repository, report.pipeline, report.error or _selected(where))
     if report.error:
         click.echo(f"  error: {report.error}")
 

@@ -11,7 +11,7 @@ from proc_decam_dagster.execution.attempts import FailedQuantum
 from proc_decam_dagster.execution.ledger import Ledger
 from proc_decam_dagster.execution.rebuild import rebuild
 from proc_decam_dagster.execution.retries import tries_left
-from proc_decam_dagster.survey.collections import parse_chain
+from proc_decam_dagster.repository.chains import processing_chains
 
 if TYPE_CHECKING:
     from proc_decam_dagster.repository import Repository
@@ -134,18 +134,6 @@ def rebuild_all(
     for number, name in enumerate(chains, 1):
         found += len(rebuild(repository, name, resources=True))
         progress(number, len(chains), name)
-    return found
-
-
-def processing_chains(butler: Any) -> list[str]:
-    """Return the names of all processing chains of a repository."""
-    found = []
-    for name in butler.collections.query("*", flatten_chains=False):
-        try:
-            parse_chain(name)
-        except ValueError:
-            continue
-        found.append(name)
     return found
 
 

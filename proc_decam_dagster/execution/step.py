@@ -32,7 +32,7 @@ from proc_decam_dagster.repository.chains import runs_of
 from proc_decam_dagster.repository.engines import INSTRUMENT
 from proc_decam_dagster.repository.exclusions import exclusion_terms, exclusions_of
 from proc_decam_dagster.survey import proc_types
-from proc_decam_dagster.survey.collections import run_name
+from proc_decam_dagster.survey.collections import parse_chain, run_name
 
 if TYPE_CHECKING:
     from proc_decam_dagster.execution.bps import Bps
@@ -225,7 +225,7 @@ class _StepRun:
         return build_graph(
             self.butler, self.tasks, chain=self.chain, run=run, where=self.where, skip_existing_in=done,
             failed=self.known_failed, instrument=INSTRUMENT, skymap=self.skymap,
-            excluded=partial(exclusion_terms, self.repository),
+            excluded=partial(exclusion_terms, self.repository, night=parse_chain(self.chain).subset),
         )  # fmt: skip
 
     def _new_run(self) -> str:

@@ -17,9 +17,14 @@ from proc_decam_dagster.pixels.measurement import (
     detect_sources,
     estimate_fwhm,
     measure_fluxes,
+    tie_to_apertures,
 )
 from proc_decam_dagster.pixels.psf import PsfFit, fit_psf, select_stars
-from proc_decam_dagster.pixels.reference import flux_column, read
+from proc_decam_dagster.pixels.reference import colour_term, has_colour, read
+
+
+ISOLATION_IN_FWHM = 3.5
+"""How far a PSF star's neighbours of 2 % of its light must be, in units of the seeing."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class CalibrationSettings:
         Highest degree of the correction to the header's distortion.
     astrometry_max_rms_mas : `float`
         Largest scatter that is a match.
+    colour_terms : `bool`
+        Whether the photometric catalogue is Pan-STARRS1, brought to DECam's own system (see `camera.colour_terms`).
     """
 
     detection_snr: float = 5.0
@@ -53,6 +60,7 @@ class CalibrationSettings:
     search_arcsec: tuple[float, ...] = (40.0, 150.0)
     astrometry_degree: int = 3
     astrometry_max_rms_mas: float = 150.0
+    colour_terms: bool = True
 
 
 @dataclass
@@ -91,7 +99,7 @@ def _find_psf(exposure: MaskedImage, sources: Table, fwhm: float, settings: Cali
     stars = select_stars(
         np.asarray(sources["x"]), np.asarray(sources["y"]), np.asarray(sources["aperture_e"]),
         np.asarray(sources["aperture_e"] / sources["aperture_e_err"]), np.asarray(sources["half_light_radius"]),
-        clean(sources), isolation=5 * fwhm, minimum=settings.psf_min_stars,
+        clean(sources), isolation=ISOLATION_IN_FWHM * fwhm, minimum=settings.psf_min_stars,
     )  # fmt: skip
     fit = fit_psf(
         exposure, np.asarray(sources["x"])[stars], np.asarray(sources["y"])[stars], fwhm,
@@ -142,8 +150,12 @@ def calibrate(
     sources = detect_sources(exposure, fwhm, settings.detection_snr)
     fit = _find_psf(exposure, sources, fwhm, settings)
     measure_fluxes(exposure, sources, fit.fwhm)
+    tie_to_apertures(exposure, sources)
     solution = _solve_astrometry(exposure, sources, fit.fwhm, read(astrometric, "phot_g_mean_flux", mjd), settings)
-    stars = read(photometric, flux_column(band), mjd)
+    term, photometric = colour_term(band), list(photometric)
+    corrected = settings.colour_terms and has_colour(photometric, term)
+    stars = read(photometric, f"{term.primary}_flux", mjd, term=term if corrected else None)
+    exposure.metadata["colour_term"] = f"{term.blue}-{term.red}" if corrected else "none"
     zero = _measure_zero_point(exposure, sources, stars, settings)
     exposure.flux_scale = zero.flux_scale
     calibrate_columns(exposure, sources)

@@ -148,6 +148,29 @@ def measure_fluxes(exposure: MaskedImage, table: Table, fwhm: float) -> None:
     table["star"] = np.isfinite(excess) & (np.abs(excess) < 0.05 + 2 * np.minimum(error, 0.5))
 
 
+def tie_to_apertures(exposure: MaskedImage, table: Table, min_snr: float = 100.0, min_stars: int = 20) -> float:
+    """Scale the PSF, in place, and its fluxes so that bright stars have the same flux in PSF and aperture.
+
+    A model a little too broad or too narrow gives all stars a wrong flux; an aperture hardly sees its shape. With
+    fewer than ``min_stars`` stars of that signal-to-noise ratio nothing is changed.
+
+    Returns
+    -------
+    ratio : `float`
+        By what PSF fluxes exceeded aperture fluxes.
+    """
+    snr = np.asarray(table["ap_flux_e"] / table["ap_flux_e_err"])
+    bright = clean(table) & np.asarray(table["star"]) & (snr > min_snr) & np.isfinite(table["psf_flux_e"])
+    if bright.sum() < min_stars:
+        return 1.0
+    ratio = float(np.median(np.asarray(table["psf_flux_e"])[bright] / np.asarray(table["ap_flux_e"])[bright]))
+    psf = exposure.psf
+    exposure.psf = PsfModel((psf.coefficients * ratio).astype(np.float32), psf.degree, psf.shape)
+    for name in ("psf_flux_e", "psf_flux_e_err"):
+        table[name] = np.asarray(table[name]) / ratio
+    return ratio
+
+
 def calibrate_columns(exposure: MaskedImage, table: Table) -> None:
     """Add ``ra, dec`` (degrees) and fluxes in nJy to a source table, in place, from the image's WCS and flux scale."""
     if len(table):

@@ -60,7 +60,7 @@ def select_stars(
     *,
     min_snr: float = 50.0,
     isolation: float = 20.0,
-    wanted: int = 150,
+    wanted: int = 300,
     minimum: int = 8,
 ) -> np.ndarray:
     """Return the indices of bright, isolated stars for the PSF, brightest first.

@@ -7,10 +7,10 @@ _STEPS = np.array([0.01, 0.01, 0.01, 0.02])
 """Steps of the derivatives with respect to log width, both ellipticities and the Moffat exponent."""
 
 
-SURE = 4.0
-"""Squared significance below which a change of the profile over the detector is noise.
+SURE_CHANGE, SURE_RING = 4.0, 2.0
+"""Squared significance below which a change of the profile over the detector, and a ring of residuals, are noise.
 
-The exponent's above all: left free it follows a few stars' neighbours, and the flux of all stars there by a per cent.
+Left free, the exponent follows the noise of the few stars in each corner, and with it all fluxes there by a per cent.
 """
 
 
@@ -27,29 +27,32 @@ def moffat(size: int, fwhm: float, beta: float, e1: float = 0.0, e2: float = 0.0
     return fine.reshape(size, over, size, over).mean((1, 3)) * (beta - 1) / (np.pi * alpha**2)
 
 
-def fit_moffat(stamp: np.ndarray, error: np.ndarray, fwhm: float) -> tuple[float, np.ndarray]:
-    """Return the amplitude and the parameters (log FWHM, e1, e2, β) of the Moffat profile nearest to a stamp."""
+def fit_moffat(stamp: np.ndarray, error: np.ndarray, fwhm: float) -> tuple[float, np.ndarray, float]:
+    """Return amplitude, parameters (log FWHM, e1, e2, β) and pedestal of the Moffat profile nearest to a stamp."""
     size = len(stamp)
+    pixel = 1 / stamp.size
 
     def residual(p: np.ndarray) -> np.ndarray:
-        return ((p[0] * moffat(size, np.exp(p[1]), p[4], p[2], p[3]) - stamp) / error).ravel()
+        return ((p[0] * moffat(size, np.exp(p[1]), p[4], p[2], p[3]) + pixel * p[5] - stamp) / error).ravel()
 
     fit = least_squares(
-        residual, x0=(stamp.sum(), np.log(fwhm), 0.0, 0.0, 2.8),
-        bounds=((0.0, np.log(fwhm) - 1, -0.7, -0.7, 1.6), (np.inf, np.log(fwhm) + 1, 0.7, 0.7, 10.0)),
-        x_scale=(1, 0.1, 0.1, 0.1, 1), max_nfev=40,
+        residual, x0=(stamp.sum(), np.log(fwhm), 0.0, 0.0, 2.8, 0.0),
+        bounds=((0.0, np.log(fwhm) - 1, -0.7, -0.7, 1.6, -0.1), (np.inf, np.log(fwhm) + 1, 0.7, 0.7, 10.0, 0.1)),
+        x_scale=(1, 0.1, 0.1, 0.1, 1, 0.01), max_nfev=40,
     )  # fmt: skip
-    return float(fit.x[0]), fit.x[1:]
+    return float(fit.x[0]), fit.x[1:5], float(pixel * fit.x[5])
 
 
-def _shrink(residual: np.ndarray, variance: np.ndarray, radius: np.ndarray, fwhm: float) -> np.ndarray:
+def _shrink(
+    residual: np.ndarray, variance: np.ndarray, radius: np.ndarray, fwhm: float, strength: float = 1.0
+) -> np.ndarray:
     """Return a residual image scaled down ring by ring by the share of its power that is noise (James & Stein)."""
     out = np.zeros_like(residual)
     for inner in np.arange(0, radius.max() + 1, 0.5 * fwhm):
         ring = (radius >= inner) & (radius < inner + 0.5 * fwhm)
         if ring.any():
             power = np.mean(residual[ring] ** 2)
-            out[ring] = residual[ring] * max(0.0, 1 - 2.0 * np.mean(variance[ring]) / max(power, 1e-30))
+            out[ring] = residual[ring] * max(0.0, 1 - strength * np.mean(variance[ring]) / max(power, 1e-30))
     return out
 
 
@@ -77,7 +80,8 @@ def denoise(coefficients: np.ndarray, variance: np.ndarray, fwhm: float) -> np.n
     radius = np.hypot(dx, dy)
     first = coefficients[0]
     error = np.sqrt(variance[0] + (0.01 * np.abs(first)) ** 2)
-    amplitude, shape = fit_moffat(first, error, fwhm)
+    amplitude, shape, pedestal = fit_moffat(first, error, fwhm)
+    first = first - pedestal
 
     def profile(p: np.ndarray) -> np.ndarray:
         return amplitude * moffat(size, np.exp(p[0]), p[3], p[1], p[2])
@@ -86,14 +90,15 @@ def denoise(coefficients: np.ndarray, variance: np.ndarray, fwhm: float) -> np.n
     templates = []
     for step in np.diag(_STEPS):
         templates.append((profile(shape + step) - profile(shape - step)) / (2 * step.sum()))
-    templates = np.stack(templates).reshape(len(_STEPS), -1)
+    templates = np.stack([*templates, np.ones_like(base)]).reshape(len(_STEPS) + 1, -1)
     out = [base + _shrink(first - base, variance[0], radius, fwhm)]
     for term, noise in zip(coefficients[1:], variance[1:]):
         weight = 1 / np.sqrt(noise.ravel())
         scaled = templates * weight
         covariance = np.linalg.inv(scaled @ scaled.T)
         change = covariance @ (scaled @ (term.ravel() * weight))
-        change *= np.clip(1 - SURE * covariance.diagonal() / change**2, 0, 1)
-        smooth = (change @ templates).reshape(size, size)
-        out.append(smooth + _shrink(term - smooth, noise, radius, fwhm))
+        change *= np.clip(1 - SURE_CHANGE * covariance.diagonal() / change**2, 0, 1)
+        smooth = (change[:-1] @ templates[:-1]).reshape(size, size)
+        term = term - change[-1]
+        out.append(smooth + _shrink(term - smooth, noise, radius, fwhm, SURE_RING))
     return np.stack(out)

@@ -75,7 +75,7 @@ def difference_picture(
             axis.set_yticks([])
             if column == 0:
                 axis.set_ylabel(label)
-        axes[0, column].set_title(f"{visit}/{detector}\nS/N {float(row['snr']):.0f}", fontsize=7)
+        axes[0, column].set_title(f"{visit}/{detector}\nS/N {float(row['snr']):.0f}", fontsize=8)
     return png(figure)
 
 

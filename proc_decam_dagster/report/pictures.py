@@ -20,20 +20,26 @@ if TYPE_CHECKING:
 
 BINNING = 16
 PIXEL_MM = 0.015
+SKY = 80
+"""Percentile of a sky's stretch: what lies above are stars."""
 UNITS = {"bias": "ADU", "flat": "relative"}
 
 
-def focal_plane(images: Mapping[int, np.ndarray], title: str, unit: str) -> bytes:
+def focal_plane(images: Mapping[int, np.ndarray], title: str, unit: str, brightest: float = 99) -> bytes:
     """Return a mosaic of binned detector images at their places in the focal plane.
 
     Parameters
     ----------
     images : mapping [`int`, `numpy.ndarray`]
         Detector → image (4096, 2048), already binned by `BINNING`.
+    title, unit : `str`
+        What is shown, and the unit of its values.
+    brightest : `float`
+        Percentile that is drawn white.
     """
     if not images:
         return nothing(f"{title}: no data")
-    low, high = stretch_limits(np.concatenate([i.ravel() for i in images.values()]))
+    low, high = stretch_limits(np.concatenate([i.ravel() for i in images.values()]), high=brightest)
     centres = np.array([DETECTORS[d].center_mm for d in images])
     half = np.array(next(iter(images.values())).shape[::-1]) * BINNING * PIXEL_MM / 2
     # The focal plane's x runs along CCD columns for DECam's long side: rows are drawn along y.
@@ -85,7 +91,7 @@ def visit_picture(repo: "Repository", night: str) -> bytes:
     """Return the focal plane of a night's best covered visit, calibrated and background-subtracted."""
     refs = _best_visit(find_refs(repo, datasets.CALEXP, PROC_TYPES["drp"].chain(night)), "visit")
     title = f"visit {refs[0].dataId['visit']}: what the sky model leaves" if refs else night
-    return focal_plane({int(r.dataId["detector"]): _small(repo, r) for r in refs}, title, "electrons")
+    return focal_plane({int(r.dataId["detector"]): _small(repo, r) for r in refs}, title, "electrons", SKY)
 
 
 def visit_pictures(repo: "Repository", night: str) -> Iterator[tuple[str, bytes]]:
@@ -93,7 +99,7 @@ def visit_pictures(repo: "Repository", night: str) -> Iterator[tuple[str, bytes]
     refs = _best_visit(find_refs(repo, datasets.POST_ISR, PROC_TYPES["drp"].chain(night)), "exposure")
     if refs:
         images = {int(r.dataId["detector"]): _small(repo, r) for r in refs}
-        yield "sky", focal_plane(images, f"exposure {refs[0].dataId['exposure']}: sky and stars", "electrons")
+        yield "sky", focal_plane(images, f"exposure {refs[0].dataId['exposure']}: sky and stars", "electrons", SKY)
     yield "residuals", visit_picture(repo, night)
 
 

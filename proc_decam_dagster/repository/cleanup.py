@@ -6,6 +6,7 @@ places in collections. Bringing back is an import: every dataset has the id that
 
 import fnmatch
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -158,21 +159,25 @@ def _of_chain(repo: "Repository", chain: str, wanted: set[str]) -> Rubbish:
     """Return what can go of one chain: of its own RUNs only, never of what it searches besides."""
     butler = repo.butler()
     children = butler.collections.get_info(chain).children
-    runs = [c for c in children if c.startswith(f"{chain}/") and _kind(butler, c) is CollectionType.RUN]
+    own = [c for c in children if c.startswith(f"{chain}/")]
+    infos = butler.collections.query_info(own, include_summary=True, flatten_chains=False) if own else ()
+    types = {i.name: set(i.dataset_types or ()) for i in infos if i.type is CollectionType.RUN}
+    runs = [c for c in own if c in types]  # the newest first
+    number = Counter(t for run in runs for t in types[run])
+    # What one RUN alone has is superseded by none.
+    several = {t for t in number if number[t] > 1}
     rubbish = Rubbish(chain)
-    if not runs:
-        return rubbish
-    types = {t for run in runs for t in butler.collections.get_info(run, include_summary=True).dataset_types or ()}
     gone, stay = set(), set()
-    for name in types & wanted if wanted else types:
+    for name in number.keys() & wanted if wanted else several:
         every = set(butler.query_datasets(name, runs, find_first=False, limit=None, explain=False))
-        found = set() if name in wanted else set(butler.query_datasets(name, [chain], limit=None, explain=False))
+        found = set() if name in wanted else set(butler.query_datasets(name, runs, limit=None, explain=False))
         held = _held(butler, name) & (every - found) if every - found else set()
         rubbish.kept += len(held)
         gone |= every - found - held
         stay |= found | held
     # Configurations and versions tell how a RUN's data were made: they stay as long as any of these do.
     in_use = {ref.run for ref in stay if ref.datasetType.dimensions}
+    in_use |= {r for r in runs for t in types[r] - several if butler.get_dataset_type(t).dimensions}
     rubbish.refs = sorted(
         (ref for ref in gone if ref.datasetType.dimensions or ref.run not in in_use),
         key=lambda ref: (ref.run, ref.datasetType.name, str(ref.dataId)),
@@ -185,10 +190,6 @@ def _held(butler: Any, name: str) -> set[Any]:
     """Return the datasets of a type that a TAGGED or CALIBRATION collection holds."""
     found = butler.registry.queryDatasetAssociations(name, collections=..., collectionTypes=_HOLDING)
     return {association.ref for association in found}
-
-
-def _kind(butler: Any, collection: str) -> CollectionType:
-    return butler.collections.get_info(collection).type
 
 
 def _size(butler: Any, refs: Iterable[Any]) -> int:

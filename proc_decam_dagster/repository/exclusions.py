@@ -1,12 +1,12 @@
 """The list of what is left out, as a repository has it: read, added to, taken back; amplifiers become defects."""
 
-import getpass
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.repository.locks import user_name
 from proc_decam_dagster.repository.settings import write_whole
 from proc_decam_dagster.survey.exclusions import (
     FILE_NAME,
@@ -44,9 +44,9 @@ def exclude(
         have = exclusions(repo)
         entry = new_entry(
             have.version + 1, reason=reason, exposures=exposures, detectors=detectors, nights=nights,
-            amplifier=amplifier, who=getpass.getuser(), when=_now(),
+            amplifier=amplifier, who=user_name(), when=_now(),
         )  # fmt: skip
-        known = set(exposure_nights(repo))
+        known = {int(n) for n in repo.known_exposures()["EXPNUM"]} if entry.exposures else set()
         if unknown := sorted(set(entry.exposures) - known):
             raise SurveyError(f"exposures {unknown} are not in the exposure table of {repo.root}", "EXPNUMs of it")
         for same in have.current:
@@ -71,7 +71,7 @@ def include(repo: "Repository", number: int, reason: str) -> Exclusion:
             raise SurveyError(f"entry {number} of the list does not hold", f"one of: {numbers}")
         if not reason.strip():
             raise SurveyError("there is no reason", "why it counts again", "add --reason TEXT")
-        entry = Exclusion(have.version + 1, reason.strip(), who=getpass.getuser(), when=_now(), takes_back=number)
+        entry = Exclusion(have.version + 1, reason.strip(), who=user_name(), when=_now(), takes_back=number)
         _append(repo, entry)
     return entry
 
@@ -92,12 +92,16 @@ def exclusions_of(repo: "Repository", night: str) -> list[Exclusion]:
     return have.of_night(night, (n for n, of in exposure_nights(repo).items() if of == night))
 
 
-def exclusion_terms(repo: "Repository", dimensions: Any) -> list[str]:
-    """Return the terms of a Butler query that leave out what the list names; none for an empty list."""
+def exclusion_terms(repo: "Repository", dimensions: Any, night: str = "") -> list[str]:
+    """Return the terms of a Butler query that leave out what the list names; none for an empty list.
+
+    ``night`` is that of all that the query finds; without it, or if it is none, the exposure table tells it.
+    """
     have = exclusions(repo)
-    if not any(not e.amplifier for e in have.current):
-        return []
-    return have.terms(dimensions, exposure_nights(repo))
+    if is_night(night):
+        return have.terms(dimensions, {}, night)
+    by_night = any(e.nights and not e.amplifier for e in have.current)
+    return have.terms(dimensions, exposure_nights(repo) if by_night else {})
 
 
 def _path(repo: "Repository") -> Path:

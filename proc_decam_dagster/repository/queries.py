@@ -84,7 +84,7 @@ def night_frames(
     terms = [f"({where})"] if where.strip() else []
     if "instrument" not in where:
         terms.append(f"instrument='{INSTRUMENT}'")
-    terms += exclusion_terms(repo, ("instrument", "exposure", "detector"))
+    terms += exclusion_terms(repo, ("instrument", "exposure", "detector"), night)
     try:
         with told_where(where):
             refs = repo.butler().query_datasets(

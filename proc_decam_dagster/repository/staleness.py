@@ -7,6 +7,7 @@ calibrated exposure after its night got another master, a template after a late 
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from proc_decam_dagster.errors import SurveyError
@@ -25,6 +26,7 @@ from proc_decam_dagster.survey.proc_types import PROC_TYPES
 if TYPE_CHECKING:
     from proc_decam_dagster.repository.repository import Repository
 
+INJECTED_DIFFERENCE = datasets.INJECTED + datasets.named(datasets.DIFFERENCE)
 _AFTER_FRAMES = [step for step in PROC_TYPES["drp"].steps if step not in PROC_TYPES["drp"].frame_steps]
 """The steps of drp that take calibrated exposures together."""
 
@@ -88,27 +90,28 @@ def _masters(repo: "Repository", chain: Chain) -> Iterable[Stale]:
 
 def _calibrated(repo: "Repository", chain: Chain) -> Iterable[Stale]:
     """Look at a night's calibrated exposures and warps."""
-    calexps = find_refs(repo, datasets.CALEXP, str(chain))
+    found = find_refs(repo, datasets.CALEXP, str(chain))
+    calexps = _wanted(repo, chain, found)
     by_master: dict[Master, list[Any]] = {}
     for ref in calexps:
         by_master.setdefault(Master(ref.dataId["detector"], ref.dataId["physical_filter"]), []).append(ref)
     yield from _newer_masters(repo, chain, datasets.CALEXP, by_master, list(CERTIFIED))
     yield from _masked_since(repo, chain, calexps)
     warps = find_refs(repo, datasets.named(datasets.DIRECT_WARP), str(chain))
-    newest, after = _newest(calexps, "visit"), f"--steps {','.join(_AFTER_FRAMES)} "
+    newest = _newest(calexps, "visit")
     yield from _of_visits(
-        repo, chain, [w for w in warps if run_stamp(w.run) < newest.get(w.dataId["visit"], "")],
-        "their visits were calibrated anew", after,
+        repo, chain, calexps, [w for w in warps if run_stamp(w.run) < newest.get(w.dataId["visit"], "")],
+        "their visits were calibrated anew", _AFTER_FRAMES,
     )  # fmt: skip
     listed = exclusions(repo)
     since: dict[int, str] = {}
-    for ref in calexps:
+    for ref in found:
         visit, entry = ref.dataId["visit"], listed.entry(ref.dataId["visit"], ref.dataId["detector"], chain.subset)
         if entry and entry.detectors:  # a visit that is left out as a whole gets no warps: its coadds leave it out
             since[visit] = max(since.get(visit, ""), _stamp(entry))
     yield from _of_visits(
-        repo, chain, [w for w in warps if run_stamp(w.run) < since.get(w.dataId["visit"], "")],
-        "the list of exclusions leaves out CCDs of their visits since", after,
+        repo, chain, calexps, [w for w in warps if run_stamp(w.run) < since.get(w.dataId["visit"], "")],
+        "the list of exclusions leaves out CCDs of their visits since", _AFTER_FRAMES,
     )  # fmt: skip
 
 
@@ -125,10 +128,9 @@ def _newer_masters(
         ]  # fmt: skip
         because = f"there is a newer {kind}"
         if dataset == datasets.CALEXP:
-            yield from _of_visits(repo, chain, old, because)
-        elif old:
-            detectors = sorted({ref.dataId["detector"] for ref in old})
-            yield _stale(repo, chain, dataset, old, because, f"detector IN ({', '.join(map(str, detectors))})")
+            yield from _of_visits(repo, chain, [r for refs in products.values() for r in refs], old, because)
+        elif old:  # of all detectors: they have their illumination in common
+            yield _stale(repo, chain, dataset, old, because)
 
 
 def _masked_since(repo: "Repository", chain: Chain, calexps: list[Any]) -> Iterable[Stale]:
@@ -136,7 +138,7 @@ def _masked_since(repo: "Repository", chain: Chain, calexps: list[Any]) -> Itera
     for entry in exclusions(repo).amplifiers():
         if entry.of_night(chain.subset):
             old = [r for r in calexps if r.dataId["detector"] in entry.detectors and run_stamp(r.run) < _stamp(entry)]
-            yield from _of_visits(repo, chain, old, f"amplifier {entry.amplifier} is masked since")
+            yield from _of_visits(repo, chain, calexps, old, f"amplifier {entry.amplifier} is masked since")
 
 
 def _template(repo: "Repository", chain: Chain) -> Iterable[Stale]:
@@ -171,19 +173,19 @@ def _template(repo: "Repository", chain: Chain) -> Iterable[Stale]:
 
 def _difference(repo: "Repository", chain: Chain) -> Iterable[Stale]:
     """Look at a night's differences: calibrated exposures and templates that are newer."""
-    differences = find_refs(repo, datasets.named(datasets.DIFFERENCE), str(chain))
+    differences = _wanted(repo, chain, find_refs(repo, datasets.named(datasets.DIFFERENCE), str(chain)))
     if not differences:
         return
     drp = PROC_TYPES["drp"].chain(chain.subset)
     calexps = {_frame(r): run_stamp(r.run) for r in find_refs(repo, datasets.CALEXP, drp)}
     yield from _of_visits(
-        repo, chain, [r for r in differences if run_stamp(r.run) < calexps.get(_frame(r), "")],
+        repo, chain, differences, [r for r in differences if run_stamp(r.run) < calexps.get(_frame(r), "")],
         "their visits were calibrated anew",
     )  # fmt: skip
     template = PROC_TYPES["coadd"].chain("", chain.coadd_subset, chain.template_type)
     newest = _newest(find_refs(repo, datasets.named(datasets.COADD), template), "band")
     yield from _of_visits(
-        repo, chain, [r for r in differences if run_stamp(r.run) < newest.get(r.dataId["band"], "")],
+        repo, chain, differences, [r for r in differences if run_stamp(r.run) < newest.get(r.dataId["band"], "")],
         f"the template {template} is newer",
     )  # fmt: skip
 
@@ -193,30 +195,48 @@ _LOOK: dict[str, Callable[["Repository", Chain], Iterable[Stale]]] = {
 }  # fmt: skip
 
 
-def _of_visits(repo: "Repository", chain: Chain, old: list[Any], because: str, steps: str = "") -> Iterable[Stale]:
-    """Return the entry of stale products of visits, if there are any.
+def _of_visits(
+    repo: "Repository", chain: Chain, every: list[Any], old: list[Any], because: str, steps: Iterable[str] = ()
+) -> Iterable[Stale]:
+    """Return the entry of the stale ones among some products of visits, if there are any.
 
     Whole visits are made anew: tables and figures of a visit would else be made of those of its CCDs alone.
     """
     if old:
-        visits = sorted({ref.dataId["visit"] for ref in old})
-        where = f"visit IN ({', '.join(map(str, visits))})"
+        visits = {ref.dataId["visit"] for ref in old}
+        where = f"visit IN ({', '.join(map(str, sorted(visits)))})"
+        if visits == {ref.dataId["visit"] for ref in every}:
+            where = ""
         yield _stale(repo, chain, old[0].datasetType.name, old, because, where, steps)
 
 
 def _stale(
-    repo: "Repository", chain: Chain, dataset: str, refs: list[Any], because: str, where: str, steps: str = ""
-) -> Stale:
-    """Return an entry whose command runs the chain's pipeline again on what is stale."""
-    options = "".join(
-        f"--{name.replace('_', '-')} {value} "
-        for name in ("coadd_subset", "template_type") if (value := getattr(chain, name))
-    )  # fmt: skip
-    query = f'--where "{where}" ' if where else ""
-    command = (
-        f"proc-decam pipeline {repo.root} {chain.proc_type} {chain.subset} {options}{steps}{query}--no-skip-existing"
-    )
-    return Stale(str(chain), dataset, _ids(refs), because, command)
+    repo: "Repository", chain: Chain, dataset: str, refs: list[Any], because: str, where: str = "",
+    steps: Iterable[str] = (),
+) -> Stale:  # fmt: skip
+    """Return an entry whose command runs steps of the chain's pipeline (all if none is named) on what is stale.
+
+    The steps that take a night's visits together are run without the query.
+    """
+    row = PROC_TYPES[chain.proc_type]
+    words = ["proc-decam pipeline", str(repo.root), chain.proc_type, chain.subset or chain.coadd_subset]
+    if chain.coadd_subset:
+        words += ["--coadd-subset", chain.coadd_subset, "--template-type", chain.template_type]
+    if find_refs(repo, INJECTED_DIFFERENCE, str(chain)):
+        words += ["--science both"]
+    commands = []
+    for whole, group in groupby(steps or row.steps, key=lambda step: bool(where) and step in row.whole_steps):
+        chosen = list(group)
+        only = [] if chosen == list(row.steps) else ["--steps", ",".join(s.removeprefix("step") for s in chosen)]
+        query = [f'--where "{where}"'] if where and not whole else []
+        commands.append(" ".join([*words, *only, *query, "--no-skip-existing"]))
+    return Stale(str(chain), dataset, _ids(refs), because, " && ".join(commands))
+
+
+def _wanted(repo: "Repository", chain: Chain, refs: Iterable[Any]) -> list[Any]:
+    """Return the frames of a night that the list of exclusions does not leave out: those alone can be made anew."""
+    listed = exclusions(repo)
+    return [r for r in refs if not listed.entry(r.dataId["visit"], r.dataId["detector"], chain.subset)]
 
 
 def _ids(refs: Iterable[Any]) -> list[dict[str, Any]]:

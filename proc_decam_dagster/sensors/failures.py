@@ -41,7 +41,8 @@ def facts_of(context: dg.RunFailureSensorContext) -> dict[str, str]:
             action = told.metadata.get("what to do next")
             fix = str(action.value) if action else ""
         elif data.error:
-            cause = data.error.message
+            # Dagster's own error says only which step it was.
+            cause = (data.error.cause or data.error).message
     page = os.environ.get("PROC_DECAM_UI_URL", "").rstrip("/")
     return {
         "survey": SURVEY,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from proc_decam_dagster.camera.colour_terms import COLOUR_TERMS
 from proc_decam_dagster.camera.detectors import detector as known_detector
 from proc_decam_dagster.camera.distortion import detector_outline, field_radius_deg
 from proc_decam_dagster.camera.distortion import pixel_to_sky as nominal_sky
@@ -216,8 +217,9 @@ def mover_positions(table: np.ndarray, mjd) -> tuple[np.ndarray, np.ndarray]:
 
 
 def star_magnitudes(plan: SurveyPlan, stars: np.ndarray, mjd: float) -> np.ndarray:
-    """Return the stars' magnitudes in the survey's band at a time; variables follow a sine."""
-    magnitude = stars[plan.catalogue_band].copy()
+    """Return the stars' magnitudes in DECam's own band at a time; variables follow a sine."""
+    term = COLOUR_TERMS[plan.band]
+    magnitude = stars[term.primary] + term.offset(stars[term.blue] - stars[term.red])
     variable = stars["amplitude"] > 0
     v = stars[variable]
     magnitude[variable] += v["amplitude"] * np.sin(2 * np.pi * (mjd / v["period"] + v["phase"]))

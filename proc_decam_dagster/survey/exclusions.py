@@ -5,7 +5,7 @@ of its entries, so that what a product was made with can be told, and looked up,
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -112,15 +112,17 @@ class Exclusions:
         e = self.entry(exposure, detector, night)
         return f"{e.reason} (entry {e.number})" if e else ""
 
-    def terms(self, dimensions: Iterable[str], nights: dict[int, str]) -> list[str]:
+    def terms(self, dimensions: Iterable[str], nights: Mapping[int, str], night: str = "") -> list[str]:
         """Return the terms of a Butler query that leave out what the list names.
 
         Parameters
         ----------
         dimensions : iterable of `str`
             Dimensions that the query has.
-        nights : `dict`
-            Exposure → night, of every exposure the query may find.
+        nights : mapping
+            Exposure → night, of every exposure the query may find; not looked at where ``night`` is given.
+        night : `str`, optional
+            The night of all that the query finds. A pattern of nights is then no list of thousands of exposures.
         """
         dimensions = set(dimensions)
         frames = [d for d in ("exposure", "visit") if d in dimensions]
@@ -128,13 +130,18 @@ class Exclusions:
         for e in self.current:
             if e.amplifier:
                 continue
-            numbers = [n for n in e.exposures or nights if not e.nights or (n in nights and e.of_night(nights[n]))]
-            everywhere = not e.exposures and not e.nights
+            if night:
+                if not e.of_night(night):
+                    continue
+                numbers, everywhere = list(e.exposures), not e.exposures
+            else:
+                numbers = [n for n in e.exposures or nights if not e.nights or (n in nights and e.of_night(nights[n]))]
+                everywhere = not e.exposures and not e.nights
             by_detector = f"detector IN ({_join(e.detectors)})" if e.detectors else ""
             if by_detector and "detector" not in dimensions:
                 continue
             if everywhere:
-                terms.append(f"NOT ({by_detector})")
+                terms += [f"NOT ({by_detector})"] if by_detector else [f"{frame} < 0" for frame in frames]
                 continue
             for frame in frames if numbers else ():
                 listed = f"{frame} IN ({_join(numbers)})"

@@ -35,6 +35,8 @@ class ProcType:
         The parts of the chain's name that it needs.
     frame_steps : `tuple` [`str`]
         The steps that work on single frames, with the night's masters; those of a calibration after them combine.
+    whole_steps : `tuple` [`str`]
+        The steps that make something of all of a night's visits together: run on some, they would make it of these.
     """
 
     name: str
@@ -45,6 +47,7 @@ class ProcType:
     certifies: str | None
     axes: tuple[str, ...]
     frame_steps: tuple[str, ...] = ()
+    whole_steps: tuple[str, ...] = ()
 
     def chain(self, subset: str = "", coadd_subset: str = "", template_type: str = "") -> str:
         """Return the chain's name, from the parts that this proc type uses.
@@ -106,7 +109,7 @@ _ROWS = (
             names.FAKES, names.REFCATS, names.SKYMAPS, "{subset}/calib/flat", "{subset}/calib/bias",
             names.CALIB_BPM, names.CALIB, "{subset}/drp/raw",
         ),
-        None, ("subset",), ("step0", "step1"),
+        None, ("subset",), ("step0", "step1"), ("step2b", "step2f"),
     ),
     ProcType(
         "coadd", None, "{template_type}-template.yaml", ("step3b", "step3c", "step3d"),
@@ -116,7 +119,7 @@ _ROWS = (
     ProcType(
         "diff_drp", None, "DRP.yaml", ("step4a", "step4b", "step4c", "step4d", "step4e"),
         ("{coadd_subset}/{template_type}/coadd", "{subset}/drp"),
-        None, ("subset", "coadd_subset", "template_type"),
+        None, ("subset", "coadd_subset", "template_type"), (), ("step4d", "step4e"),
     ),
 )  # fmt: skip
 PROC_TYPES = {row.name: row for row in _ROWS}

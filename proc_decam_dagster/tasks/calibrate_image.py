@@ -75,6 +75,10 @@ class CalibrateImageConfig(pipe_base.PipelineTaskConfig, pipelineConnections=Cal
     searchArcsec = ListField[float](
         doc="Pointing errors tried, one after the other.", default=list(CalibrationSettings.search_arcsec)
     )
+    colourTerms = Field[bool](
+        doc="Bring Pan-STARRS1 magnitudes to DECam's own system; off: zero points are in the catalogue's system.",
+        default=CalibrationSettings.colour_terms,
+    )
     zeroPointMinStars = Field[int](doc="Fewest stars.", default=CalibrationSettings.zero_point_min_stars)
 
     def settings(self) -> CalibrationSettings:
@@ -89,6 +93,7 @@ class CalibrateImageConfig(pipe_base.PipelineTaskConfig, pipelineConnections=Cal
             search_arcsec=tuple(self.searchArcsec),
             astrometry_degree=self.astrometryDegree,
             astrometry_max_rms_mas=self.astrometryMaxRmsMas,
+            colour_terms=self.colourTerms,
         )
 
 

@@ -100,7 +100,8 @@ class FlatCombineTask(pipe_base.PipelineTask):
         raws = {int(handle.dataId["exposure"]): handle for handle in butlerQC.get(inputRefs.raws)}
         outputs = self.run(
             raws, butlerQC.get(inputRefs.statistics), butlerQC.get(inputRefs.scales), butlerQC.get(inputRefs.bias),
-            butlerQC.get(inputRefs.crosstalk), butlerQC.get(inputRefs.linearizer),
+            butlerQC.get(inputRefs.crosstalk),
+            butlerQC.get(inputRefs.linearizer) if hasattr(inputRefs, "linearizer") else None,  # a survey may have none
             detector=int(butlerQC.quantum.dataId["detector"]),
             physical_filter=str(butlerQC.quantum.dataId["physical_filter"]),
         )  # fmt: skip

@@ -1,6 +1,7 @@
 """The asset graph says what the collection chains say."""
 
 import re
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -55,3 +56,21 @@ def test_partition_mappings_survive_the_repository_snapshot():
     edges = {e.parent_asset_key: e.partition_mapping for e in nodes[asset_key("diffs", "mean")].parent_edges}
     assert edges[asset_key("calexps")] == dg.MultiToSingleDimensionPartitionMapping("night")
     assert edges[asset_key("coadds", "mean")] == dg.MultiToSingleDimensionPartitionMapping("coadd_subset")
+
+
+def test_every_asset_has_a_group_an_owner_a_kind_a_description_and_a_way_to_its_code(graph):
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.group_name != "default" and node.owners and node.kinds and node.description, key
+        (code,) = node.metadata["dagster/code_references"].code_references
+        line = Path(code.file_path).read_text().splitlines()[code.line_number - 1]
+        assert "survey_asset" in line, (key, line)
+
+
+def test_code_is_found_in_a_git_host_if_one_is_configured(monkeypatch):
+    monkeypatch.setenv("PROC_DECAM_GIT_URL", "https://github.com/team/survey.git")
+    monkeypatch.setenv("PROC_DECAM_GIT_REVISION", "v1")
+    node = build_definitions().resolve_asset_graph().get(asset_key("calexps"))
+    (code,) = node.metadata["dagster/code_references"].code_references
+    start = "https://github.com/team/survey/tree/v1/proc_decam_dagster/assets/science.py#L"
+    assert code.url.startswith(start)

@@ -3,12 +3,12 @@
 import dagster as dg
 import pytest
 
+from proc_decam_dagster.assets.forms import Calibration, Processing
 from proc_decam_dagster.assets.presentation import report_metadata
-from proc_decam_dagster.assets.processing import Calibrated, Calibration, Processing, judge
+from proc_decam_dagster.assets.processing import judge
 from proc_decam_dagster.definitions import build_definitions
 from proc_decam_dagster.execution.report import PipelineReport, QuantumFailure, StepReport, TaskCounts
 from proc_decam_dagster.repository import CertifyReport
-from proc_decam_dagster.survey.calibration_policy import OWN
 
 
 def _report(**counts: int) -> PipelineReport:
@@ -70,18 +70,16 @@ def test_whose_masters_were_used_is_in_the_metadata():
     assert report_metadata(report)["calibrations"] == "calibrations from: bias 20190402 (1 day later), flat own"
 
 
-def test_the_policy_of_the_launch_dialog():
-    assert Calibrated().policy() == OWN
-    assert Calibrated(calibrations="nearest", calibrations_within="3 days").policy().within_days == 3
-    assert Calibrated(calibrations_from="bias=20190402,flat=20190405").policy().nights["flat"] == "20190405"
-
-
 @pytest.mark.parametrize(
     ("asset", "wrong"),
     [
         ("bias", {"tolerated_failures": -0.1}),
         ("bias", {"tolerated_failures": "-1%"}),
         ("bias", {"calibrations": "nearest"}),
+        ("bias", {"steps": ["step3"]}),
+        ("bias", {"cores": "-1"}),
+        ("bias", {"backend": "cluster"}),
+        ("bias", {"detector": "1"}),
         ("flat", {"calibrations": "any"}),
         ("calexps", {"calibrations_within": "-1 days"}),
         ("calexps", {"calibrations_within": 3}),
@@ -98,8 +96,3 @@ def test_wrong_configuration_is_refused_before_launch(asset, wrong):
     dg.validate_run_config(job, {"ops": {asset: {"config": {}}}})
     with pytest.raises(dg.DagsterInvalidConfigError):
         dg.validate_run_config(job, {"ops": {asset: {"config": wrong}}})
-
-
-def test_a_night_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="'2019' is no night; expected a date written YYYYMMDD"):
-        Calibrated(calibrations_from="2019")

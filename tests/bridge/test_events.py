@@ -57,6 +57,13 @@ def test_what_failed_is_an_observation(instance, repository):
     assert "1 failed" in record.asset_observation.metadata["incomplete"].value
 
 
+def test_a_part_of_a_chain_is_an_observation(instance, repository):
+    assert tell_dagster(repository, report("20190403/bias"), "--where detector=1")
+    assert "20190403" not in instance.get_materialized_partitions(dg.AssetKey("bias"))
+    (record,) = instance.fetch_observations(dg.AssetKey("bias"), limit=1).records
+    assert record.asset_observation.metadata["incomplete"].value == "--where detector=1"
+
+
 def test_a_template_tells_its_inputs_too(instance, repository):
     repository.update_settings(coadd_inputs={"2019/mean/coadd/inputs": {"nights": ["20190401", "20190402"]}})
     assert tell_dagster(repository, report("2019/mean/coadd"))

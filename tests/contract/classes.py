@@ -10,6 +10,7 @@ from typing import Any
 
 import lsst.pex.config as pex
 import lsst.pipe.base as pipe_base
+from contract.faults import fail_if_asked
 from lsst.pipe.base import connectionTypes
 
 CONTRACT = Path(__file__).with_name("v30.json")
@@ -25,10 +26,13 @@ def contract() -> dict:
 
 
 class Open:
-    """The content of a field that the contract does not describe (registries of plug-ins): takes anything."""
+    """The content of a field that the contract does not describe (registries of plug-ins): takes anything.
 
-    def __init__(self) -> None:
-        object.__setattr__(self, "_parts", {})
+    Items are remembered, attributes are not.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        object.__setattr__(self, "_parts", values)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -38,7 +42,9 @@ class Open:
     def __setattr__(self, name: str, value: Any) -> None: ...
 
     __getitem__ = __getattr__
-    __setitem__ = __setattr__
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._parts[name] = value
 
     def __call__(self, *args: Any, **kwargs: Any) -> "Open":
         return self
@@ -201,7 +207,7 @@ LOOKUPS = {"crosstalkSourceLookup": _same_exposure}
 
 
 class StandInTask(pipe_base.PipelineTask):
-    """Reads its inputs, and writes what they are called and which mask planes they have: enough to run a graph."""
+    """Reads its inputs, and writes which RUNs they are from and which mask planes they have: enough to run a graph."""
 
     ConfigClass = pipe_base.PipelineTaskConfig
     _DefaultName = "standIn"
@@ -212,12 +218,17 @@ class StandInTask(pipe_base.PipelineTask):
             setattr(self, name, {"task": self.getName(), "schema": name})
 
     def runQuantum(self, butlerQC, inputRefs, outputRefs) -> None:
-        read = {name: butlerQC.get(refs) for name, refs in inputRefs}
-        values = [v for value in read.values() for v in (value if isinstance(value, list) else [value])]
+        fail_if_asked(self.getName(), butlerQC.quantum.dataId)
+        read, values = {}, []
+        for name, refs in inputRefs:
+            many = refs if isinstance(refs, list) else [refs]
+            # deferred ones come as handles
+            values += [butlerQC.get(ref) for ref in many]
+            read[name] = sorted({(ref.datasetRef if hasattr(ref, "datasetRef") else ref).run for ref in many})
         planes = sorted({plane for v in values if isinstance(v, dict) for plane in v.get("planes", ())})
         for _, refs in outputRefs:
             for ref in refs if isinstance(refs, list) else [refs]:
-                made = {"task": self.getName(), "read": sorted(read), "planes": planes}
+                made = {"task": self.getName(), "read": read, "planes": planes}
                 butlerQC.put(ref.datasetType.storageClass.pytype(made), ref)
 
 

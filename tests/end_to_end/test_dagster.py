@@ -1,11 +1,15 @@
 """Assets materialised on the served survey, on an instance of their own: partitions, metadata, checks, failures."""
 
+import os
+import shutil
+
 import dagster as dg
 import pytest
 
 from proc_decam_dagster.definitions import build_definitions
 from proc_decam_dagster.partitions import NIGHTS
 from proc_decam_dagster.resources import ArchiveClient, ButlerRepository, Execution, Survey
+from proc_decam_dagster.simulation.server import ArchiveServer
 
 NIGHT = "20190401"
 
@@ -74,12 +78,36 @@ def test_exposures_register_their_nights(materialise, exposures):
 def test_raws_are_downloaded_ingested_and_complete(materialise, raws):
     found = _metadata(raws)
     assert (found["files"], found["ingested"], found["visits"]) == (13, 13, 3)
-    assert _checks(raws) == {"raws_complete": True}
+    assert _checks(raws) == {"raws_complete": True, "storage_budget": True, "nothing_stale": True}
 
 
 def test_materialising_raws_again_reads_nothing_again(materialise, raws):
     found = _metadata(materialise("raws", NIGHT))
     assert (found["ingested"], found["already_there"]) == (0, 13)
+
+
+def test_a_file_that_the_archive_has_not_is_left_out_and_named(served, tmp_path):
+    shutil.copytree(served.folder / "archive", tmp_path / "archive", copy_function=os.link)
+    with ArchiveServer(tmp_path / "archive") as server:
+        gone = next(row for row in server.holdings.rows() if row["obs_type"] == "zero" and _night(row) == NIGHT)
+        server.path_of(gone).unlink()
+        definitions = build_definitions(
+            survey=Survey(data_dir=str(tmp_path / "data")), execution=Execution(jobs=2),
+            repository=ButlerRepository(root=str(tmp_path / "repo")), archive=ArchiveClient(url=server.url),
+        )  # fmt: skip
+        job = definitions.resolve_implicit_global_asset_job_def()
+        with dg.DagsterInstance.ephemeral() as instance:
+            for asset, partition in (("exposures", None), ("curated_calibs", None), ("raws", NIGHT)):
+                result = job.execute_in_process(
+                    instance=instance, asset_selection=[dg.AssetKey(asset)], partition_key=partition
+                )
+    found = _metadata(result)
+    assert (found["files"], found["visits"]) == (12, 3) and "| not found" in found["not_to_be_had"]
+    assert _checks(result)["raws_complete"]
+
+
+def _night(row: dict) -> str:
+    return str(row["caldat"]).replace("-", "")
 
 
 def test_references(materialise, exposures):
@@ -95,7 +123,8 @@ def test_bias_reports_counts_figures_and_a_picture_and_is_certified(materialise,
     assert found["quanta_succeeded"] == 6 and found["quanta_failed"] == 0
     assert found["certified"] == 1
     assert "data:image/png;base64," in found["picture"]
-    assert _checks(result) == {"bias_certified": True}
+    assert _checks(result) == {"bias_certified": True, "bias_levels": True, "bias_failed_quanta": True}
+    assert found["gigabytes_written"] > 0
     (event,) = result.get_asset_materialization_events()
     assert event.materialization.tags["dagster/data_version"]
 
@@ -110,12 +139,12 @@ def test_a_missing_bias_is_red_and_another_nights_is_used_when_told(materialise,
     assert f"night {other} has no certified bias" in said and f"nearest usable {NIGHT}" in said
     used = materialise("flat", other, config={"calibrations_from": f"bias={NIGHT}"})
     assert f"calibrations from: bias {NIGHT} (" in _metadata(used)["calibrations"]
-    assert _checks(used) == {"flat_certified": True}
+    assert _checks(used) == {"flat_certified": True, "flat_levels": True, "flat_failed_quanta": True}
 
 
 def test_failure_is_red_and_says_why(materialise, raws):
     """A flat narrowed to a detector that has no raws cannot be made."""
-    result = materialise("flat", NIGHT, config={"where": "detector=2"}, raise_on_error=False)
+    result = materialise("flat", NIGHT, config={"detectors": "2"}, raise_on_error=False)
     assert not result.success
     failure = next(e for e in result.all_events if e.is_step_failure).step_failure_data
     assert "detector" in (failure.error.message + str(failure.user_failure_data))

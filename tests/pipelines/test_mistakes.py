@@ -36,7 +36,7 @@ def test_unchanged_copy_is_right(changed):
     ("file", "step", "old", "new"),
     [
         ("DRP.yaml", "step2d", "process_all_data_ids: true", "proces_all_data_ids: true"),
-        ("DRP.yaml", "step1", "photometry.applyColorTerms", "photometry.applyColourTerms"),  # of a subtask
+        ("DRP.yaml", "step2d", "magLimit.maximum: 22.0", "magLimit.maximal: 22.0"),  # of a subtask
         ("DRP.yaml", "step1", "connections.exposures", "connections.exposure_list"),
         ("template.yaml", "step3c", "idGenerator.packer.bands", "idGenerator.packer.band"),
         ("DRP.yaml", "step1", 'photometry_ref_loader.filterMap["VR"]', 'photometry_ref_loader.filtermap["VR"]'),
@@ -47,7 +47,7 @@ def test_misspelt_field(changed, file, step, old, new):
     folder = changed(file, old, new)
     with pytest.raises(Exception, match=r"[Nn]o attribute|no connection|has no|Unrecognized") as caught:
         graph_of(Step("", file if not file.startswith("_") else "DRP.yaml", step), folder)
-    word = new.rsplit(".", 1)[-1].split(":")[0].split("[")[0]
+    word = new.split(":")[0].rsplit(".", 1)[-1].split("[")[0]
     assert word in f"{caught.value}"
 
 

@@ -71,7 +71,14 @@ def test_both_calibrations_are_the_same():
 def test_vr_is_calibrated_by_r_and_other_bands_as_the_camera_says(label):
     config = tasks(*DRP)[label].config
     assert config.photometry_ref_loader.filterMap.items() >= {"VR": "r", "u": "g", "Y": "y"}.items()
-    assert not config.photometry.applyColorTerms
+    # a filter without a term to PS1 would fail: the camera has terms to g, r, i, z, N540, N708
+    assert config.photometry.applyColorTerms and config.photometry.photoCatName == datasets.REFCAT_PHOTOMETRY
+    terms = config.photometry.colorterms.data["ps1*"].data
+    for name, each in FILTERS.items():
+        if each.band not in {"g", "r", "i", "z", "N540", "N708", "opaque"}:
+            assert terms[name].primary == terms[name].secondary == config.photometry_ref_loader.filterMap.get(
+                each.band, {"y": "y"}.get(each.band)
+            )  # fmt: skip
 
 
 def test_every_band_of_the_camera_has_its_place():

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from astropy.coordinates import get_body_barycentric
 from astropy.table import MaskedColumn, Table
+from astropy.time import Time
 
+from proc_decam_dagster.camera.colour_terms import COLOUR_TERMS, ColourTerm
 from proc_decam_dagster.camera.filters import FILTERS
 from proc_decam_dagster.pixels.failure import MeasurementFailure
-from proc_decam_dagster.pixels.reference import REFERENCE_FLUX, flux_column, read
+from proc_decam_dagster.pixels.reference import colour_term, parallax_factors, read
 
 MAS = np.deg2rad(1 / 3.6e6)
 
@@ -45,13 +48,44 @@ def test_an_empty_catalogue_and_an_unknown_band_are_named():
     with pytest.raises(MeasurementFailure, match="no star"):
         read([], "r_flux", 59000.0)
     with pytest.raises(MeasurementFailure, match="'white'"):
-        flux_column("white")
+        colour_term("white")
 
 
 def test_broad_bands_have_a_reference():
     broad = {f.band for f in FILTERS.values()} & {"u", "g", "r", "i", "z", "y", "VR"}
-    assert len(broad) == 7 and broad <= set(REFERENCE_FLUX)
-    assert flux_column("VR") == "r_flux" and flux_column("y") == "y_flux"
+    assert len(broad) == 7 and broad <= set(COLOUR_TERMS)
+    assert colour_term("VR").primary == "r" and colour_term("y").primary == "y"
+
+
+def test_parallax_follows_the_earth():
+    """Against astropy's own ephemeris, over a year and the sky."""
+    ra, dec = np.deg2rad([10.0, 150.0, 270.0]), np.deg2rad([-60.0, 2.0, 66.0])
+    for mjd in np.arange(58500.0, 58866.0, 61.0):
+        earth = get_body_barycentric("earth", Time(mjd, format="mjd", scale="tai")).xyz.to_value("au")
+        east = np.stack([-np.sin(ra), np.cos(ra), 0 * ra])
+        north = np.stack([-np.cos(ra) * np.sin(dec), -np.sin(ra) * np.sin(dec), np.cos(dec)])
+        along_ra, along_dec = parallax_factors(ra, dec, mjd)
+        assert along_ra == pytest.approx(-earth @ east, abs=0.02)
+        assert along_dec == pytest.approx(-earth @ north, abs=0.02)
+
+
+def test_only_measured_parallaxes_move_a_star():
+    columns = dict(pm_ra=[0.0, 0.0], pm_dec=[0.0, 0.0], epoch=[57388.5] * 2, g_flux=[1.0, 1.0])
+    still = read([shard(**columns)], "g_flux", 58600.0)
+    moved = read([shard(**columns, parallax=[300 * MAS, 0.5 * MAS], parallaxErr=[MAS, MAS])], "g_flux", 58600.0)
+    shift = np.hypot((moved.ra - still.ra) * np.cos(np.deg2rad(60)), moved.dec - still.dec) * 3.6e6
+    assert 50 < shift[0] < 305 and shift[1] == 0
+
+
+def test_a_colour_term_is_applied_to_stars_within_its_range():
+    term = ColourTerm("r", "g", "i", (0.01, -0.1), (0.4, 2.0))
+    njy = 1e4
+    table = shard(r_flux=[njy, njy], r_fluxErr=[50.0, 50.0], i_flux=[njy, njy], i_fluxErr=[50.0, 50.0],
+                  g_flux=njy * 10 ** (-0.4 * np.array([1.0, 3.0])), g_fluxErr=[50.0, 50.0])  # fmt: skip
+    stars = read([table], "r_flux", 59000.0, term=term)
+    assert stars.flux[0] == pytest.approx(njy * 10 ** (-0.4 * (0.01 - 0.1)))
+    assert np.isnan(stars.flux[1])
+    assert stars.flux_err[0] > 50.0
 
 
 def test_real_pan_starrs_positions_stay_where_they_are(shared_data):

@@ -37,6 +37,15 @@ def test_nights_become_their_exposures():
     assert listed({"nights": "2020.*"}).terms(("exposure",), NIGHTS) == []
 
 
+def test_of_one_night_no_exposures_are_listed():
+    have = listed(
+        {"nights": "201904.*", "detectors": [31]}, {"nights": "2020.*"}, {"exposures": [1], "nights": "2019.*"}
+    )
+    terms = have.terms(("exposure", "detector"), {}, "20190401")
+    assert terms == ["NOT (detector IN (31))", "NOT (exposure IN (1))"]
+    assert have.terms(("visit", "detector"), {}, "20200101") == ["visit < 0"]
+
+
 def test_an_amplifier_is_masked_not_left_out():
     have = listed({"detectors": [31], "amplifier": "B"})
     assert not have.reason(1, 31, "20190401") and have.terms(("exposure", "detector"), NIGHTS) == []

@@ -1,12 +1,16 @@
-"""The sensors on an ephemeral instance: which nights they register and which runs they request."""
+"""Downloads on an ephemeral instance: which nights are registered, and when their ingestion is requested."""
 
 import dagster as dg
 import pytest
 from astropy.table import Table
 
+from proc_decam_dagster.archive import ledger_file_of
+from proc_decam_dagster.archive.ledger import Ledger
+from proc_decam_dagster.archive.outcomes import FileResult, Outcome
 from proc_decam_dagster.partitions import NIGHTS
 from proc_decam_dagster.resources import Survey
 from proc_decam_dagster.sensors import new_downloads
+from proc_decam_dagster.sensors.requests import RUN_KEY_TAG
 from proc_decam_dagster.survey.exposures import file_name, write_exposures
 
 
@@ -120,3 +124,68 @@ def test_a_table_that_cannot_be_read_is_a_failed_tick_of_one_line(survey):
         _tick(survey, dg.DagsterInstance.ephemeral())
     assert str(survey.exposures_file) in failure.value.description and "\n" not in failure.value.description
     assert failure.value.__cause__ is None and failure.value.__suppress_context__
+
+
+def _stand(survey: Survey, row: int, outcome: Outcome) -> None:
+    """Write into the ledger what became of a file that is not there."""
+    table = Table.read(survey.exposures_file, format="ascii.ecsv")
+    with Ledger(ledger_file_of(survey.exposures_file)) as ledger:
+        ledger.record([FileResult(survey.images / file_name(table[row]), str(table[row]["md5sum"]), outcome)])
+
+
+def _next(survey: Survey, instance: dg.DagsterInstance, result) -> object:
+    """Tick again, with what the last tick has kept and registered."""
+    for request in getattr(result, "dynamic_partitions_requests", None) or ():
+        instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+    context = dg.build_sensor_context(instance=instance, resources={"survey": survey}, cursor=result.cursor)
+    return new_downloads(context)
+
+
+@pytest.mark.parametrize(("outcome", "asked"), [(Outcome.NOT_FOUND, 1), (Outcome.BROKE_OFF, 0)])
+def test_a_night_is_ready_when_the_rest_is_never_to_be_had(survey, outcome, asked):
+    _download(survey, 0)
+    _stand(survey, 1, outcome)
+    assert len(_tick(survey, dg.DagsterInstance.ephemeral()).run_requests) == asked
+
+
+def test_a_partial_night_is_ingested_when_its_files_have_stopped_coming(survey):
+    partial = survey.model_copy(update={"partial": True})
+    _download(survey, 0)
+    instance = dg.DagsterInstance.ephemeral()
+    first = _tick(partial, instance)
+    assert not first.run_requests
+    (request,) = _next(partial, instance, first).run_requests
+    assert request.partition_key == "20190401"
+
+
+def test_late_files_ask_for_the_night_again(survey):
+    _download(survey, 0)
+    _stand(survey, 1, Outcome.NOT_FOUND)
+    instance = dg.DagsterInstance.ephemeral()
+    first = _tick(survey, instance)
+    _download(survey, 0, 1)  # the archive has found it
+    (again,) = _next(survey, instance, first).run_requests
+    assert again.partition_key == "20190401" and again.run_key != first.run_requests[0].run_key
+
+
+def test_a_request_that_failed_is_repeated_later_and_a_few_times_only(survey, monkeypatch):
+    @dg.job
+    def job():
+        pass
+
+    _download(survey, 0, 1)
+    instance = dg.DagsterInstance.ephemeral()
+    result, keys = _tick(survey, instance), []
+    while requests := getattr(result, "run_requests", None):
+        keys.append(requests[0].run_key)
+        run = instance.create_run_for_job(job, tags={RUN_KEY_TAG: keys[-1]}, status=dg.DagsterRunStatus.STARTED)
+        failed = dg.DagsterEvent(event_type_value=dg.DagsterEventType.PIPELINE_FAILURE.value, job_name="job")
+        instance.report_dagster_event(failed, run.run_id)
+        context = dg.build_sensor_context(instance=instance, resources={"survey": survey}, cursor=result.cursor)
+        instance.add_dynamic_partitions(NIGHTS.name, ["20190401"])
+        assert isinstance(new_downloads(context), dg.SkipReason)  # not at once
+        monkeypatch.setattr("proc_decam_dagster.sensors.requests.WAIT_SECONDS", 0)
+        context = dg.build_sensor_context(instance=instance, resources={"survey": survey}, cursor=result.cursor)
+        result = new_downloads(context)
+        monkeypatch.undo()
+    assert keys == [f"raws-20190401-2-{n}" for n in (1, 2, 3)]

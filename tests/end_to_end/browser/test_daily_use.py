@@ -1,0 +1,124 @@
+"""What a survey team does in the Dagster UI, step by step in a real browser."""
+
+import dagster as dg
+import pytest
+from dagster._core.execution.backfill import BulkActionStatus
+from dagster_services import until
+from playwright.sync_api import expect
+
+from proc_decam_dagster.assets.lineage import asset_key
+from proc_decam_dagster.definitions import defs
+
+from .conftest import COADD_SUBSET
+
+STATES = dg.DagsterRunStatus
+ENDED = {STATES.SUCCESS, STATES.FAILURE, STATES.CANCELED}
+
+
+def newest(instance: dg.DagsterInstance) -> dg.DagsterRun:
+    return instance.get_runs(limit=1)[0]
+
+
+def ended(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
+    """Wait for the end of a run."""
+    run = until(lambda: (r := instance.get_run_by_id(run_id)) and r.status in ENDED and r, f"run {run_id} ends")
+    return run.status
+
+
+def test_the_graph_reads_like_the_survey(ui):
+    graph = defs.resolve_asset_graph()
+    nodes = [graph.get(key) for key in graph.materializable_asset_keys]
+    groups = sorted({node.group_name for node in nodes})
+    ui.graph(groups)
+    for group in groups:
+        ui.sees(group)
+    for node in nodes:
+        drawn = ui.page.get_by_text(node.key.path[-1], exact=True)
+        expect(drawn.first).to_be_attached()
+
+
+def test_a_form_comes_up_with_defaults_that_process_the_whole_night(ui):
+    form = ui.launchpad("flat")["ops"]["flat"]["config"]
+    assert (form["where"], form["tolerated_failures"], form["calibrations"]) == ("", "none", "own")
+    assert not form["retry_failed"] and not form["partial"]
+
+
+@pytest.mark.parametrize("wrong", ["tolerated_failures: many", "partial: perhaps", "wheer: detector=1"])
+def test_a_wrong_value_is_refused_before_launch(ui, instance, survey, wrong):
+    before = instance.get_runs_count()
+    ui.materialise("bias", survey.nights[0])
+    ui.configure(f"ops:\n  bias:\n    config:\n      {wrong}\n")
+    expect(ui.button("Save config")).to_be_disabled()
+    ui.sees(wrong.split(":")[0])
+    assert instance.get_runs_count() == before
+
+
+def test_a_night_is_materialised_and_shows_figures_and_a_picture(ui, instance, survey):
+    night = survey.nights[0]
+    ui.materialise("bias", night)
+    ui.launch()
+    run = newest(instance)
+    assert run.tags["dagster/partition"] == night
+    assert ended(instance, run.run_id) is STATES.SUCCESS
+    ui.partition("bias", night)
+    ui.sees("Materialized")
+    ui.sees(f"{night}/bias")
+    ui.sees("cpBiasCombine")
+    assert ui.picture().evaluate("image => image.naturalWidth") > 100
+    ui.go("/assets/bias?view=checks")
+    ui.sees("bias_certified")
+    ui.sees("Passed")
+
+
+def test_a_backfill_of_two_nights(ui, instance, survey):
+    ui.materialise("bias")
+    ui.launch()
+    (backfill,) = instance.get_backfills()
+    until(
+        lambda: instance.get_backfill(backfill.backfill_id).status is BulkActionStatus.COMPLETED_SUCCESS,
+        "the backfill is complete",
+    )
+    assert instance.get_materialized_partitions(asset_key("bias")) == set(survey.nights)
+    ui.go(f"/runs/b/{backfill.backfill_id}")
+    ui.sees("Completed")
+
+
+def test_termination_stops_the_work_and_it_goes_on_when_executed_again(ui, instance, survey):
+    from proc_decam_dagster.report import certified_detectors, raw_detectors
+    from proc_decam_dagster.repository import open_repository
+
+    night = survey.nights[-1]
+    ui.materialise("flat", night)
+    ui.launch()
+    run = newest(instance)
+    ui.go(f"/runs/{run.run_id}")
+    ui.sees("building the first graph")
+    ui.button("Terminate").click()
+    ui.page.get_by_role("dialog").get_by_role("button", name="Terminate").click()
+    assert ended(instance, run.run_id) is STATES.CANCELED
+    repository = open_repository(survey.repository)
+    assert certified_detectors(repository, night, "flat") == set()
+
+    ui.go(f"/runs/{run.run_id}")
+    ui.button("Re-execute").click()
+    again = until(lambda: (r := newest(instance)).parent_run_id == run.run_id and r, "the run is executed again")
+    assert ended(instance, again.run_id) is STATES.SUCCESS
+    assert certified_detectors(repository, night, "flat") == raw_detectors(repository, night, "flat")
+    repository.close()
+
+
+def test_a_coadds_page_shows_which_nights_went_in(ui, instance, survey):
+    from proc_decam_dagster.repository import coadd_nights, open_repository
+
+    ui.materialise("meanclip/coadds", COADD_SUBSET)
+    ui.launch()
+    assert ended(instance, newest(instance).run_id) is STATES.SUCCESS
+    repository = open_repository(survey.repository)
+    nights = coadd_nights(repository, COADD_SUBSET, "meanclip")
+    repository.close()
+    ui.partition("meanclip/coadds", COADD_SUBSET)
+    ui.sees(f"{COADD_SUBSET}/meanclip/coadd")
+    assert nights
+    for night in nights:
+        ui.sees(night)
+    assert ui.picture().evaluate("image => image.naturalWidth") > 100
