@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._grpc.client import DagsterGrpcClient
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DEFINITIONS = "proc_decam_dagster.definitions"
@@ -71,7 +73,7 @@ class Services:
         return dg.DagsterInstance.from_config(str(self.home))
 
     def start(self, *names: str) -> None:
-        """Start ``code``, ``daemon``, ``web``, and wait until they answer."""
+        """Start some of ``code``, ``web``, ``daemon``, one after the other, each when the one before answers."""
         commands = {
             "code": ["dagster", "api", "grpc", "-h", "127.0.0.1", "-p", str(self.ports["code"]), "-m", self.module,
                      "--location-name", LOCATION, "--lazy-load-user-code"],
@@ -84,15 +86,18 @@ class Services:
                     commands[name], cwd=self.home, env=self.environment, stdout=log, stderr=log, start_new_session=True
                 )
             self._groups.append(self.processes[name].pid)
-        for name in set(names) & set(self.ports):
-            until(lambda n=name: self._answers(n), f"{name} server answers; its log is {self.home}/{name}.log")
+            if name in self.ports:
+                until(lambda n=name: self._answers(n), f"{name} server answers; its log is {self.home}/{name}.log")
 
     def _answers(self, name: str) -> bool:
         if (code := self.processes[name].poll()) is not None:
             log = (self.home / f"{name}.log").read_text()[-2000:]
             raise RuntimeError(f"the {name} server ended with code {code}: {log}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.ports[name]), 1):
-            return name != "web" or self._location() is not None
+        if name == "web":
+            return self._location() is not None
+        with contextlib.suppress(DagsterUserCodeUnreachableError):
+            DagsterGrpcClient(host="127.0.0.1", port=self.ports["code"]).ping("")
+            return True
         return False
 
     def _location(self) -> dict[str, Any] | None:

@@ -68,3 +68,15 @@ class Sample:
             [PROC_DECAM, *words[1:]], cwd=self.folder, env=variables, capture_output=True, text=True, timeout=timeout,
             check=False,
         )  # fmt: skip
+
+
+def certified_detectors(root: Path, night: str, proc_type: str) -> set[int]:
+    """Return the detectors that have a certified master calibration of a night."""
+    from proc_decam_dagster.repository import open_repository
+    from proc_decam_dagster.repository.queries import find_certified
+    from proc_decam_dagster.survey.collections import calib_collection
+
+    repository = open_repository(root)
+    refs = find_certified(repository, proc_type, calib_collection(night, proc_type))
+    repository.close()
+    return {int(ref.dataId["detector"]) for ref in refs}

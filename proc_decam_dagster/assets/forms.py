@@ -15,7 +15,6 @@ from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.survey.calibration_policy import CalibrationPolicy
 from proc_decam_dagster.survey.proc_types import PROC_TYPES
 
-LAST_DETECTOR = 62
 _RANGE = re.compile(r"(\d+)(?:\.\.(\d+))?")
 
 
@@ -120,14 +119,17 @@ def detectors_where(text: str) -> str:
     Raises
     ------
     ValueError
-        If a part is no number or range of 1 to 62, as configuration errors are told.
+        If a part is no number or range of detectors, as configuration errors are told.
     """
+    from proc_decam_dagster.camera.detectors import DETECTORS
+
     parts = [p for p in re.split(r"[,\s]+", text.strip()) if p]
     for part in parts:
         found = _RANGE.fullmatch(part)
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
-        if not 1 <= first <= last <= LAST_DETECTOR:
-            raise ValueError(f"{part!r} names no CCD; expected numbers and ranges of 1 to {LAST_DETECTOR}: 1..4,31")
+        if first > last or not {first, last} <= DETECTORS.keys():
+            known = f"{min(DETECTORS)} to {max(DETECTORS)}"
+            raise ValueError(f"{part!r} names no CCD; expected numbers and ranges of {known}: 1..4,31")
     return f"detector IN ({', '.join(parts)})" if parts else ""
 
 

@@ -15,14 +15,15 @@ def raws_complete(
 ) -> dg.AssetCheckResult:
     """Every exposure of the night in the table is registered in the repository, but for those that cannot be had."""
     from proc_decam_dagster.archive import known_files, night_files
-    from proc_decam_dagster.report import registered_exposures
+    from proc_decam_dagster.repository.raws import ingested_exposures
     from proc_decam_dagster.survey import exposures as table_io
 
     night = context.partition_key
     table = table_io.rows_of_nights(table_io.read_exposures(survey.exposures_file), [night])
     known = known_files(survey.images, survey.exposures_file)
     files = night_files(table, known).get(night)
-    missing = {int(e) for e in table["EXPNUM"]} - registered_exposures(repository.open())
+    numbers = {int(e) for e in table["EXPNUM"]}
+    missing = numbers - ingested_exposures(repository.open(), numbers)
     never = files.final if files else {}
     left = sorted(missing - (files.final_exposures if files else set()))
     return dg.AssetCheckResult(

@@ -94,7 +94,7 @@ def _sanitise(exposure: MaskedImage) -> None:
         raise MeasurementFailure("more than 90 % of the pixels are bad", bad_fraction=1.0)
 
 
-def _find_psf(exposure: MaskedImage, sources: Table, fwhm: float, settings: CalibrationSettings) -> PsfFit:
+def find_psf(exposure: MaskedImage, sources: Table, fwhm: float, settings: CalibrationSettings) -> PsfFit:
     """Fit the PSF to the table's best stars, set it on the image and note them in ``used_psf``."""
     stars = select_stars(
         np.asarray(sources["x"]), np.asarray(sources["y"]), np.asarray(sources["aperture_e"]),
@@ -148,7 +148,7 @@ def calibrate(
     sky = background.subtract(exposure, settings.background_box)
     fwhm = estimate_fwhm(exposure, sky.found)
     sources = detect_sources(exposure, fwhm, settings.detection_snr)
-    fit = _find_psf(exposure, sources, fwhm, settings)
+    fit = find_psf(exposure, sources, fwhm, settings)
     measure_fluxes(exposure, sources, fit.fwhm)
     tie_to_apertures(exposure, sources)
     solution = _solve_astrometry(exposure, sources, fit.fwhm, read(astrometric, "phot_g_mean_flux", mjd), settings)

@@ -23,6 +23,15 @@ def project(ra, dec, ra0: float, dec0: float) -> tuple[np.ndarray, np.ndarray]:
     return np.rad2deg(xi), np.rad2deg(eta)
 
 
+def unproject(xi, eta, ra0: float, dec0: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return sky positions in degrees of tangent-plane coordinates in degrees: the inverse of `project`."""
+    xi, eta, ra0, dec0 = (np.deg2rad(v) for v in (xi, eta, ra0, dec0))
+    across = np.cos(dec0) - eta * np.sin(dec0)
+    ra = ra0 + np.arctan2(xi, across)
+    dec = np.arctan2(np.sin(dec0) + eta * np.cos(dec0), np.hypot(across, xi))
+    return np.rad2deg(ra), np.rad2deg(dec)
+
+
 @dataclass
 class PlateModel:
     """Pixels to the tangent plane by a cubic polynomial about the middle of a CCD.

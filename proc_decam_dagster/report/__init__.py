@@ -30,7 +30,6 @@ _HOMES = {
     "fakes_recovery": "recovery",
     "missing_calexps": "queries",
     "missing_differences": "queries",
-    "registered_exposures": "queries",
     "unprocessed_frames": "queries",
     "coverage_map": "sky",
     "sky_map": "sky",

@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from proc_decam_dagster.repository import Repository
 
 
-def registered_exposures(repo: "Repository") -> set[int]:
-    """Return the exposures that have raws in the repository."""
-    return {int(ref.dataId["exposure"]) for ref in find_refs(repo, datasets.RAW, names.RAW_ALL)}
-
-
 def missing_calexps(repo: "Repository", night: str) -> tuple[int, list[tuple[int, int]]]:
     """Return how many (exposure, detector) a night's science raws have, and those that have no calexp.
 

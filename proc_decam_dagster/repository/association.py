@@ -7,13 +7,16 @@ from typing import Any
 from lsst.daf.butler import CollectionType
 
 from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.repository.chains import run_stamp
 from proc_decam_dagster.repository.engines import INSTRUMENT
+from proc_decam_dagster.repository.exclusions import exclusions
 from proc_decam_dagster.repository.presence import has_collection, has_dataset_type
-from proc_decam_dagster.repository.queries import told_where
+from proc_decam_dagster.repository.queries import find_made, told_where
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.collections import chain_name, coadd_inputs_collection
 from proc_decam_dagster.survey.datasets import COADD_NAME
+from proc_decam_dagster.survey.exclusions import Exclusions
 from proc_decam_dagster.survey.proc_types import PROC_TYPES
 
 log = logging.getLogger(__name__)
@@ -62,7 +65,8 @@ def associate_coadd_inputs(
     """Make ``{coadd_subset}/{template_type}/coadd/inputs`` anew and return the number of datasets of each type.
 
     It holds the warps and tables of the drp chains of all the given nights, and nothing else: what a night no longer
-    has leaves it. It never holds a dataset of injected images.
+    has leaves it, and so do warps that their task, run again, has not made again, and those of a visit of which the
+    list of exclusions leaves out a CCD since. It never holds a dataset of injected images.
 
     Parameters
     ----------
@@ -87,7 +91,7 @@ def associate_coadd_inputs(
         raise SurveyError(f"{', '.join(injected)} hold fakes", "clean warps: templates never hold fakes")
     tag = coadd_inputs_collection(coadd_subset, template_type)
     butler = repo.butler(writeable=True)
-    skymap = repo.settings.skymap
+    skymap, listed = repo.settings.skymap, exclusions(repo)
     with repo.lock(tag, wait_seconds=60):
         before = coadd_nights(repo, coadd_subset, template_type) if add else []
         nights = sorted({*map(str, nights), *before})
@@ -99,8 +103,13 @@ def associate_coadd_inputs(
                     f"night {night} has no collection {chain}",
                     fix=f"run `proc-decam pipeline {repo.root} drp {night}` first",
                 )
+            made = set(find_made(repo, types[0], datasets.WARP_TASK, chain))
+            places = {ref.dataId.required_values for ref in made}
             for name in types:
-                wanted[name] += _query(butler, name, [chain], where or "", skymap)
+                found = _query(butler, name, [chain], where or "", skymap)
+                if name in types[:2]:  # the warps
+                    found = [r for r in found if r.dataId.required_values in places and not _outdated(r, listed, night)]
+                wanted[name] += found
         if not wanted[types[0]]:
             raise SurveyError(
                 f"nights {', '.join(nights)} have no {types[0]}" + (f" where {where}" if where else ""),
@@ -125,8 +134,21 @@ def associate_coadd_inputs(
 
 def coadd_nights(repo: Repository, coadd_subset: str, template_type: str) -> list[str]:
     """Return the nights that a coadd's inputs were last gathered from; none before the first time."""
-    recorded = repo.settings.coadd_inputs.get(coadd_inputs_collection(coadd_subset, template_type), {})
-    return list(recorded.get("nights", []))
+    return list(coadd_record(repo, coadd_subset, template_type).get("nights", []))
+
+
+def coadd_record(repo: Repository, coadd_subset: str, template_type: str) -> dict[str, Any]:
+    """Return how a coadd's inputs were last gathered: ``nights``, ``where``, ``coadd_name``; empty if never."""
+    return dict(repo.settings.coadd_inputs.get(coadd_inputs_collection(coadd_subset, template_type), {}))
+
+
+def _outdated(warp: Any, listed: Exclusions, night: str) -> bool:
+    """Whether a warp is older than an entry of the list that leaves out a CCD of its very visit."""
+    visit = warp.dataId["visit"]
+    return any(
+        visit in e.exposures and e.detectors and e.of_night(night) and run_stamp(warp.run) < e.stamp
+        for e in listed.current
+    )
 
 
 def _register_tagged(butler: Any, collection: str) -> None:

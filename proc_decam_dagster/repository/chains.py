@@ -6,6 +6,7 @@ from typing import Any
 from lsst.daf.butler import CollectionType
 
 from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.repository.presence import collection_info
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.survey import collections as names
 from proc_decam_dagster.survey.proc_types import ProcType
@@ -47,7 +48,8 @@ def update_chain(
     inputs = row.input_collections(subset, coadd_subset, template_type)
     with repo.lock(chain, wait_seconds=WAIT_SECONDS):
         butler = repo.butler(writeable=True)
-        info = {i.name: i for i in butler.collections.query_info("*", flatten_chains=False)}
+        # One by one: a survey of a thousand nights has twenty thousand collections.
+        info = {name: i for name in (chain, *inputs) if (i := collection_info(butler, name)) is not None}
         absent = [c for c in inputs if c not in info]
         kinds = {c: _kind_of_empty(c, subset) for c in absent}
         for collection in [c for c in absent if kinds[c] is None]:  # before anything is registered

@@ -33,6 +33,17 @@ def find_refs(
     return sorted(refs, key=lambda ref: tuple(ref.dataId.required_values))
 
 
+def find_made(repo: "Repository", dataset_type: str, task: str, collections: str | Iterable[str]) -> list[DatasetRef]:
+    """Return the datasets of a type that are what their task, which has the same dimensions, made the last time.
+
+    A task that is run again and finds no work (its input is excluded by now, or no longer accepted) writes metadata
+    alone: a search still finds what it made before.
+    """
+    newest = {ref.dataId.required_values: ref.run for ref in find_refs(repo, f"{task}_metadata", collections)}
+    refs = find_refs(repo, dataset_type, collections)
+    return [ref for ref in refs if newest.get(ref.dataId.required_values, ref.run) == ref.run]
+
+
 def find_certified(repo: "Repository", dataset_type: str, collection: str) -> list[DatasetRef]:
     """Return the datasets certified into a CALIBRATION collection; none if it is not registered."""
     registry = repo.butler().registry

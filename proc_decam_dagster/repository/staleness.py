@@ -11,16 +11,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.repository.association import coadd_nights
+from proc_decam_dagster.repository.association import coadd_record
 from proc_decam_dagster.repository.certify import outdated_masters
 from proc_decam_dagster.repository.chains import processing_chains, run_stamp
 from proc_decam_dagster.repository.exclusions import exclusions, exposure_nights
-from proc_decam_dagster.repository.queries import Master, find_refs
+from proc_decam_dagster.repository.queries import Master, find_made, find_refs
 from proc_decam_dagster.repository.substitutes import certified_masters
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.calibration_policy import CERTIFIED
 from proc_decam_dagster.survey.collections import Chain, coadd_inputs_collection, parse_chain
-from proc_decam_dagster.survey.exclusions import Exclusion
 from proc_decam_dagster.survey.proc_types import PROC_TYPES
 
 if TYPE_CHECKING:
@@ -97,22 +96,28 @@ def _calibrated(repo: "Repository", chain: Chain) -> Iterable[Stale]:
         by_master.setdefault(Master(ref.dataId["detector"], ref.dataId["physical_filter"]), []).append(ref)
     yield from _newer_masters(repo, chain, datasets.CALEXP, by_master, list(CERTIFIED))
     yield from _masked_since(repo, chain, calexps)
-    warps = find_refs(repo, datasets.named(datasets.DIRECT_WARP), str(chain))
-    newest = _newest(calexps, "visit")
-    yield from _of_visits(
-        repo, chain, calexps, [w for w in warps if run_stamp(w.run) < newest.get(w.dataId["visit"], "")],
-        "their visits were calibrated anew", _AFTER_FRAMES,
-    )  # fmt: skip
-    listed = exclusions(repo)
     since: dict[int, str] = {}
+    listed = exclusions(repo)
     for ref in found:
         visit, entry = ref.dataId["visit"], listed.entry(ref.dataId["visit"], ref.dataId["detector"], chain.subset)
         if entry and entry.detectors:  # a visit that is left out as a whole gets no warps: its coadds leave it out
-            since[visit] = max(since.get(visit, ""), _stamp(entry))
-    yield from _of_visits(
-        repo, chain, calexps, [w for w in warps if run_stamp(w.run) < since.get(w.dataId["visit"], "")],
-        "the list of exclusions leaves out CCDs of their visits since", _AFTER_FRAMES,
-    )  # fmt: skip
+            since[visit] = max(since.get(visit, ""), entry.stamp)
+    newest, made = (
+        _newest(calexps, "visit"),
+        _newest(find_refs(repo, f"{datasets.WARP_TASK}_metadata", str(chain)), "visit"),
+    )
+    by_calexp, by_list = [], []
+    for warp in find_made(repo, datasets.named(datasets.DIRECT_WARP), datasets.WARP_TASK, str(chain)):
+        visit, stamp = warp.dataId["visit"], run_stamp(warp.run)
+        if visit in since:  # a patch that only an excluded CCD reaches is not made again
+            stamp = max(stamp, made.get(visit, ""))
+        if stamp < newest.get(visit, ""):
+            by_calexp.append(warp)
+        elif stamp < since.get(visit, ""):
+            by_list.append(warp)
+    yield from _of_visits(repo, chain, calexps, by_calexp, "their visits were calibrated anew", _AFTER_FRAMES)
+    because = "the list of exclusions leaves out CCDs of their visits since"
+    yield from _of_visits(repo, chain, calexps, by_list, because, _AFTER_FRAMES)
 
 
 def _newer_masters(
@@ -137,24 +142,36 @@ def _masked_since(repo: "Repository", chain: Chain, calexps: list[Any]) -> Itera
     """Find calibrated exposures that the list of exclusions has come to mask an amplifier of."""
     for entry in exclusions(repo).amplifiers():
         if entry.of_night(chain.subset):
-            old = [r for r in calexps if r.dataId["detector"] in entry.detectors and run_stamp(r.run) < _stamp(entry)]
+            old = [r for r in calexps if r.dataId["detector"] in entry.detectors and run_stamp(r.run) < entry.stamp]
             yield from _of_visits(repo, chain, calexps, old, f"amplifier {entry.amplifier} is masked since")
 
 
 def _template(repo: "Repository", chain: Chain) -> Iterable[Stale]:
     """Look at a coadd: warps that came or went since, warps that are newer, visits that are left out since."""
-    name = datasets.named(datasets.DIRECT_WARP)
-    nights = coadd_nights(repo, chain.coadd_subset, chain.template_type)
+    recorded = coadd_record(repo, chain.coadd_subset, chain.template_type)
+    nights, where, coadd_name = (recorded.get(k) for k in ("nights", "where", "coadd_name"))
+    name = datasets.named(datasets.DIRECT_WARP, coadd_name or datasets.COADD_NAME)
     inputs = set(find_refs(repo, name, coadd_inputs_collection(chain.coadd_subset, chain.template_type)))
-    now = {ref for night in nights for ref in find_refs(repo, name, PROC_TYPES["drp"].chain(night))}
+    now = {
+        ref for night in nights or ()
+        for ref in find_made(repo, name, datasets.WARP_TASK, PROC_TYPES["drp"].chain(night))
+    }  # fmt: skip
     coadds = find_refs(repo, datasets.named(datasets.COADD), str(chain))
     again = (
-        f'proc-decam coadd {repo.root} "{"|".join(nights)}" --coadd-subset {chain.coadd_subset} '
-        f"--template-type {chain.template_type} --no-skip-existing"
-    )
-    for refs, because in ((now - inputs, "warps were made since"), (inputs - now, "some of its warps are no more")):
-        places = {_place(ref) for ref in refs}
-        old = [ref for ref in coadds if _place(ref) in places]
+        f'proc-decam coadd {repo.root} "{"|".join(nights or ())}" --coadd-subset {chain.coadd_subset} '
+        f"--template-type {chain.template_type} "
+        + (f"--warp-coadd-name {coadd_name} " if coadd_name not in (None, datasets.COADD_NAME) else "")
+        + (f'--where "{where}" ' if where else "") + "--no-skip-existing"
+    )  # fmt: skip
+    # What is older than the coadd and not in it was left out of it by choice: --where, --max-warps.
+    newest: dict[Any, str] = {}
+    for ref in now | inputs:
+        newest[_place(ref)] = max(newest.get(_place(ref), ""), run_stamp(ref.run))
+    gone = {_place(ref) for ref in inputs - now}
+    for because, old in (
+        ("warps were made since", [r for r in coadds if run_stamp(r.run) < newest.get(_place(r), "")]),
+        ("some of its warps are no more", [r for r in coadds if _place(r) in gone]),
+    ):
         if old:
             yield Stale(str(chain), datasets.named(datasets.COADD), _ids(old), because, again)
     listed = exclusions(repo)
@@ -164,7 +181,7 @@ def _template(repo: "Repository", chain: Chain) -> Iterable[Stale]:
     for ref in inputs:
         entry = listed.entry(ref.dataId["visit"], None, night_of.get(ref.dataId["visit"], ""))
         if entry:
-            since[_place(ref)] = max(since.get(_place(ref), ""), _stamp(entry))
+            since[_place(ref)] = max(since.get(_place(ref), ""), entry.stamp)
     old = [ref for ref in coadds if run_stamp(ref.run) < since.get(_place(ref), "")]
     if old:
         because = "the list of exclusions leaves out some of its visits since"
@@ -251,13 +268,8 @@ def _newest(refs: Iterable[Any], dimension: str) -> dict[Any, str]:
     return newest
 
 
-def _stamp(entry: Exclusion) -> str:
-    """Return when an entry was made, as names of RUNs tell it."""
-    return entry.when.replace("-", "").replace(":", "")
-
-
-def _place(ref: Any) -> tuple[int, int]:
-    return ref.dataId["tract"], ref.dataId["patch"]
+def _place(ref: Any) -> tuple[int, int, str]:
+    return ref.dataId["tract"], ref.dataId["patch"], ref.dataId["band"]
 
 
 def _frame(ref: Any) -> tuple[int, int]:

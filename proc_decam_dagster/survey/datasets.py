@@ -65,11 +65,14 @@ DIA_SOURCES_DETECTED = "{coadd}Diff_candidateDiaSrc"
 DIA_SOURCE_TABLE = "{coadd}Diff_diaSrcTable"
 DIA_SOURCE_TABLE_VISIT = "diaSourceTable_visit"
 DIA_SOURCE_ASSOCIATED = "{coadd}Diff_assocDiaSrcTable"
+TRACKLETS = "{coadd}Diff_trackletTable"
 DIA_OBJECTS = "{coadd}Diff_diaObjTable"
 DIA_OBJECTS_CALCULATED = "{coadd}Diff_fullDiaObjTable"
 FORCED_ON_DIFFERENCE = "forced_diff"
 FORCED_ON_DIA_OBJECT = "forced_diff_diaObject"
 
+WARP_TASK = "makeDirectWarp"
+"""Label of the task that makes warps."""
 COADD_INPUTS = (DIRECT_WARP, PSF_MATCHED_WARP, PRE_SOURCE_TABLE_VISIT, FINALIZED_SOURCES, VISIT_SUMMARY)
 """What `coadd` tags into `{coadd_subset}/{template_type}/coadd/inputs`."""
 

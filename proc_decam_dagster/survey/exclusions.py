@@ -70,6 +70,11 @@ class Exclusion:
             parts.append(f"nights {self.nights}")
         return ", ".join(parts)
 
+    @property
+    def stamp(self) -> str:
+        """When it was made, as names of RUNs tell it."""
+        return self.when.replace("-", "").replace(":", "")
+
     def of_night(self, night: str) -> bool:
         """Whether it holds for a night."""
         return not self.nights or bool(matching_nights_or_none(self.nights, [night]))

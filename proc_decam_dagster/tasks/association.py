@@ -1,4 +1,4 @@
-"""DIA objects of a tract: DIA sources joined over visits, and the statistics of their light curves."""
+"""DIA objects and tracklets of a tract: DIA sources joined over visits, and statistics of their light curves."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,7 @@ from lsst.pipe.base import connectionTypes
 
 from proc_decam_dagster.pixels.association import RADIUS_ARCSEC, associate, light_curve_statistics, object_table
 from proc_decam_dagster.pixels.skymap import SkyMap, belongs_to
+from proc_decam_dagster.pixels.tracklets import TrackletSettings, link_tracklets
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.datasets import COADD_NAME
 
@@ -34,12 +35,18 @@ class DrpAssociationConnections(pipe_base.PipelineTaskConnections, dimensions=TR
     )  # fmt: skip
     associated = connectionTypes.Output(
         name="{injected}" + datasets.DIA_SOURCE_ASSOCIATED,
-        doc="DIA sources of the tract with `diaObjectId`.",
+        doc="DIA sources of the tract with `diaObjectId` and `trackletId`.",
         storageClass="ArrowAstropy",
         dimensions=TRACT,
     )
     objects = connectionTypes.Output(
         name="{injected}" + datasets.DIA_OBJECTS, doc="DIA objects.", storageClass="ArrowAstropy", dimensions=TRACT
+    )
+    tracklets = connectionTypes.Output(
+        name="{injected}" + datasets.TRACKLETS,
+        doc="What moved within a night: places, rates.",
+        storageClass="ArrowAstropy",
+        dimensions=TRACT,
     )
 
 
@@ -48,6 +55,22 @@ class DrpAssociationConfig(pipe_base.PipelineTaskConfig, pipelineConnections=Drp
 
     radiusArcsec = RangeField[float](doc="Largest distance from the object.", default=RADIUS_ARCSEC, min=0.1)
     minReliability = Field[float](doc="Sources of less reliability found no object.", default=0.0)
+    trackletMinReliability = Field[float](doc="Sources of less reliability are not linked.", default=0.3)
+    trackletMinDetections = RangeField[int](
+        doc="Fewest detections of a tracklet.", default=TrackletSettings.min_detections, min=3
+    )
+    trackletMaxRate = RangeField[float](doc="Fastest, arcsec/h.", default=TrackletSettings.max_rate, min=1.0)
+    trackletMinRate = RangeField[float](doc="Slowest, arcsec/h.", default=TrackletSettings.min_rate, min=0.1)
+    trackletTolerance = RangeField[float](doc="From the line, arcsec.", default=TrackletSettings.tolerance, min=0.05)
+
+    def tracklet_settings(self) -> TrackletSettings:
+        """Return the configuration of the linking as the algorithm takes it."""
+        return TrackletSettings(
+            min_detections=self.trackletMinDetections,
+            max_rate=self.trackletMaxRate,
+            min_rate=self.trackletMinRate,
+            tolerance=self.trackletTolerance,
+        )
 
 
 class DrpAssociationTask(pipe_base.PipelineTask):
@@ -64,7 +87,7 @@ class DrpAssociationTask(pipe_base.PipelineTask):
         butlerQC.put(self.run(tables, butlerQC.get(inputRefs.skymap), tract=tract), outputRefs)
 
     def run(self, sources: Sequence[Table], skymap: SkyMap, *, tract: int) -> pipe_base.Struct:
-        """Return ``associated`` and ``objects``.
+        """Return ``associated``, ``objects`` and ``tracklets``.
 
         Parameters
         ----------
@@ -83,8 +106,13 @@ class DrpAssociationTask(pipe_base.PipelineTask):
         objects = object_table(table, numbers)
         identifiers = np.asarray(objects["diaObjectId"], np.int64)
         table.add_column(identifiers[numbers] if len(table) else np.zeros(0, np.int64), name="diaObjectId", index=1)
-        self.log.info("tract %d: %d DIA sources are %d objects", tract, len(table), len(objects))
-        return pipe_base.Struct(associated=table, objects=objects)
+        likely = np.flatnonzero(np.asarray(table["reliability"], float) >= self.config.trackletMinReliability)
+        tracklets, members = link_tracklets(table[likely], self.config.tracklet_settings())
+        table.add_column(np.zeros(len(table), np.int64), name="trackletId", index=2)
+        table["trackletId"][likely] = members
+        self.log.info("tract %d: %d DIA sources are %d objects, and %d of them are %d tracklets",
+                      tract, len(table), len(objects), np.count_nonzero(members), len(tracklets))  # fmt: skip
+        return pipe_base.Struct(associated=table, objects=objects, tracklets=tracklets)
 
 
 class DrpDiaCalculationConnections(pipe_base.PipelineTaskConnections, dimensions=TRACT, defaultTemplates=NAMES):

@@ -62,3 +62,8 @@ def test_what_a_row_names_is_here(row):
     assert len(row) == 3 and names and set(names) <= set(COMMANDS)
     named = set(re.findall(r"`(--?[a-z-]+)`", " ".join(row[1:])))
     assert named <= set().union(*map(options, names))
+
+
+def test_every_command_has_a_row():
+    named = {word for row in ROWS for word in re.findall(r"`([a-z-]+)(?: [a-z]+)?`", row[1])}
+    assert set(COMMANDS) <= named

@@ -28,11 +28,11 @@ COADD = coadd_inputs_collection(*SUBSET.values()).removesuffix("/inputs")
 def plant_faults(folder: Path, size: Size) -> None:
     """Let tasks of the first night fail: one flat and one science exposure once, another science exposure for good."""
     exposures = size.exposures(size.names[0])
-    first, *_, last = exposures["object"]
+    science = exposures["object"]
     for label, number, detector, what in (
         ("cpFlatIsr", exposures["dome flat"][0], size.detector_ids[0], "MemoryError once"),
-        ("calibrateImage", first, size.detector_ids[0], "MemoryError once"),
-        ("calibrateImage", last, size.detector_ids[-1], "ValueError"),
+        ("calibrateImage", science[0], size.detector_ids[0], "MemoryError once"),
+        ("calibrateImage", science[-1], size.detector_ids[-1], "ValueError"),
     ):
         fault_file(folder, label, number, detector).write_text(what)
 

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 from dagster_services import DEFINITIONS, Services, until
+from sample_survey import certified_detectors
 
 from proc_decam_dagster.assets.lineage import asset_key
 from proc_decam_dagster.bridge.backfills import request, wanted
 from proc_decam_dagster.partitions import NIGHTS, add_nights
-from proc_decam_dagster.report import certified_detectors
 from proc_decam_dagster.repository import open_repository
 from proc_decam_dagster.survey.proc_types import PROC_TYPES
 
@@ -52,7 +52,7 @@ class Survey:
         repository = open_repository(self.folder / "repo")
         butler = repository.butler()
         for night in self.nights:
-            assert certified_detectors(repository, night, "bias") == {1}
+            assert certified_detectors(self.folder / "repo", night, "bias") == {1}
             (ref,) = butler.query_datasets("bias", PROC_TYPES["bias"].chain(night), instrument="DECam", detector=1)
             assert np.isfinite(butler.get(ref).image).all()
         assert not list((self.folder / "repo").rglob("*.tmp"))
@@ -130,7 +130,7 @@ def process_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int:
 
 @pytest.mark.parametrize("victim", [pytest.param(v, marks=[] if v in SAMPLED else [pytest.mark.full]) for v in VICTIMS])
 def test_a_backfill_outlives_the_death_of(victim, survey, services, instance):
-    services.start("code", "daemon", *(["web"] if victim == "web" else []))
+    services.start("code", *(["web"] if victim == "web" else []), "daemon")
     asked = backfill(instance)
     run = until(lambda: at_work(instance), "a run is at work")
     if victim == "worker":

@@ -149,7 +149,7 @@ def test_a_night_is_ready_when_the_rest_is_never_to_be_had(survey, outcome, aske
 
 
 def test_a_partial_night_is_ingested_when_its_files_have_stopped_coming(survey):
-    partial = survey.model_copy(update={"partial": True})
+    partial = Survey(data_dir=survey.data_dir, partial=True)
     _download(survey, 0)
     instance = dg.DagsterInstance.ephemeral()
     first = _tick(partial, instance)

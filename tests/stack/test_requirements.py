@@ -19,11 +19,12 @@ RUBIN_ENV = {
     for r in [Requirement(line)]
 }
 OURS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-ONLY_EMBEDDED = {"instrument", "tasks", "pixels", "simulation", "report/truth.py"}
-"""What a survey on the stack never imports: the embedded engine, and the comparison of its demo with the truth."""
+ONLY_EMBEDDED = {"instrument", "tasks", "pixels", "report/truth.py"}
+"""What a survey on the stack never imports: the embedded engine, and the comparison of its demo with the truth. The
+simulation is none of it: the raws of the tests beside a stack are simulated."""
 OPTIONAL = {"cryptography"}
 """Done without where it is absent."""
-MODULE_NAMES = {"pyyaml": "yaml"}
+MODULE_NAMES = {"pillow": "PIL", "pyyaml": "yaml"}
 """Distribution → its module, where they differ."""
 
 

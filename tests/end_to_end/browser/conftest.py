@@ -8,9 +8,18 @@ from dagster_page import DagsterPage, browsing, chromium
 from dagster_services import Services
 from sample_survey import Sample
 
-from proc_decam_dagster.partitions import add_coadd_subset, add_nights
+from proc_decam_dagster.definitions import defs
+from proc_decam_dagster.partitions import (
+    COADD_SUBSETS,
+    NIGHTS,
+    NIGHTS_BY_SUBSET,
+    add_coadd_subset,
+    add_nights,
+    cell,
+)  # fmt: skip
+from proc_decam_dagster.survey.proc_types import TEMPLATE_TYPES
 
-COADD_SUBSET = "2019"
+COADD_SUBSET, TEMPLATE_TYPE = "2019", "meanclip"
 
 
 @pytest.fixture(scope="package")
@@ -43,6 +52,18 @@ def forget(survey: Sample, night: str, proc_type: str) -> None:
     repository.close()
 
 
+def report_what_is_there(instance: dg.DagsterInstance, nights: list[str]) -> None:
+    """Tell Dagster what the commands have made, as a person does with "Report materialization events"."""
+    partitions = {
+        NIGHTS: nights, COADD_SUBSETS: [COADD_SUBSET], NIGHTS_BY_SUBSET: [cell(n, COADD_SUBSET) for n in nights],
+    }  # fmt: skip
+    graph = defs.resolve_asset_graph()
+    for key in graph.materializable_asset_keys:
+        if key.path[0] not in TEMPLATE_TYPES or key.path[0] == TEMPLATE_TYPE:
+            for partition in partitions.get(graph.get(key).partitions_def, [None]):
+                instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition))
+
+
 @pytest.fixture(scope="package")
 def services(survey) -> Services:
     """The code server, the daemon and the web server, on an instance that knows the survey's partitions."""
@@ -50,8 +71,9 @@ def services(survey) -> Services:
     with made.instance() as instance:
         add_nights(instance, survey.nights)
         add_coadd_subset(instance, COADD_SUBSET)
+        report_what_is_there(instance, survey.nights)
     try:
-        made.start("code", "daemon", "web")
+        made.start("code", "web", "daemon")
         assert made.load_error() == ""
         yield made
     finally:
