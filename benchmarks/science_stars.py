@@ -108,10 +108,10 @@ def _visits(sample) -> Iterator[dict[str, Any]]:
     yield within("zero point, change from best to worst seeing", slope, -3.0, 3.0, "mmag")
 
 
-def _light_curves(epochs: int = 10, side: int = 1100) -> Iterator[dict[str, Any]]:
+def _light_curves(epochs: int = 8, side: int = 1500) -> Iterator[dict[str, Any]]:
     """Constant stars on differences from a template of eight: fluxes over their errors."""
     shape = (side, side)
-    field = star_field(shape, 420, seed=21, faint=3e3, bright=1e6)
+    field = star_field(shape, 800, seed=21, faint=3e3, bright=1e6)
     warps = []
     for k in range(8):
         wcs = tan_wcs((side + 150, side + 150), 150 + 2e-4 * k, 2 - 1e-4 * k, rotation=90 + k)
@@ -125,7 +125,7 @@ def _light_curves(epochs: int = 10, side: int = 1100) -> Iterator[dict[str, Any]
     pulls = []
     old = warp([template], wcs, shape, repair=False)
     for k in range(epochs):
-        new = observe(shape, wcs, *field, fwhm=3.6 + 0.2 * k, seed=170 + k)
+        new = observe(shape, wcs, *field, fwhm=3.6 + 0.25 * k, seed=170 + k)
         difference = subtract(new, old, x, y, snr)
         made = forced_fluxes(difference, x[on], y[on], error_scale=difference.metadata["psf_flux_noise_scale"])
         pulls.append(np.asarray(made["flux"] / made["flux_err"]))
@@ -149,5 +149,3 @@ def _tracklets(nights: int = 40) -> Iterator[dict[str, Any]]:
     yield figure("movers of 2 to 55 arcsec/h seen in 4 visits, linked", 100 * linked / movers, "%", 95.0, at_least=True)
     yield figure("false or mixed tracklets a night among them", wrong / nights, "", 0.5)
     yield figure("false tracklets a night without movers", false / nights, "", 0.1)
-
-

@@ -1,6 +1,7 @@
 """A person's hands and eyes in the Dagster UI: headless Chromium, driven by Playwright."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +62,7 @@ class DagsterPage:
         """Open a page by its path."""
         self.page.goto(self.url + path, wait_until="domcontentloaded")
 
-    def sees(self, text: str) -> Locator:
+    def sees(self, text: str | re.Pattern) -> Locator:
         """Wait until a text is visible, and return the first place where it is."""
         found = self.page.get_by_text(text).filter(visible=True).first
         expect(found).to_be_visible()
@@ -97,7 +98,7 @@ class DagsterPage:
         launch = self.page.get_by_role("dialog").get_by_role("button", name="Launch")
         expect(launch).to_be_enabled()
         launch.click()
-        self.sees("Launched")
+        self.sees(re.compile("Launched run|Created backfill"))
 
     def launchpad(self, asset: str) -> dict[str, Any]:
         """Open an asset's launchpad, and return the configuration that it comes up with."""

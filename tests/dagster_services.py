@@ -103,15 +103,17 @@ class Services:
     def _location(self) -> dict[str, Any] | None:
         """Return what the web server knows of the code location, as soon as it has asked for it."""
         query = """{ workspaceOrError { ... on Workspace { locationEntries { loadStatus
-            locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
+            locationOrLoadError { ... on PythonError { message errorChain { error { message } } } } } } } }"""
         with contextlib.suppress(urllib.error.URLError, ConnectionError):
             (entry,) = self.graphql(query)["workspaceOrError"]["locationEntries"]
             return entry["locationOrLoadError"] if entry["loadStatus"] == "LOADED" else None
         return None
 
     def load_error(self) -> str:
-        """Return why the code location could not be loaded; empty if it was."""
-        return (self._location() or {}).get("message", "")
+        """Return why the code location could not be loaded, with the causes that the UI shows; empty if it was."""
+        error = self._location() or {}
+        causes = [link["error"]["message"] for link in error.get("errorChain", [])]
+        return "".join([error.get("message", ""), *causes])
 
     def kill(self, name: str) -> None:
         """End one process as a crash does: nothing that it could do about it."""

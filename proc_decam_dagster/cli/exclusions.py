@@ -24,8 +24,8 @@ def exclude(repo, exposures, detectors, amplifier, nights, reason) -> None:
     """Leave out exposures, CCDs or amplifiers from now on.
 
     What is named together is left out together: `--exposures 845678 --detectors 3` leaves out one CCD of one exposure.
-    Everything that runs from now on honours the list, from a terminal and from Dagster. What was made before stays;
-    run it again, or look what it was made with: every run records the list's entries.
+    Everything that runs from now on honours the list, from a terminal and from Dagster. What was made before stays:
+    `proc-decam stale` shows it, with the commands that make it anew. Every run records the list's entries.
     """
     from proc_decam_dagster import repository as repositories
 

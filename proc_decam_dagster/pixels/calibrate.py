@@ -22,7 +22,6 @@ from proc_decam_dagster.pixels.measurement import (
 from proc_decam_dagster.pixels.psf import PsfFit, fit_psf, select_stars
 from proc_decam_dagster.pixels.reference import colour_term, has_colour, read
 
-
 ISOLATION_IN_FWHM = 3.5
 """How far a PSF star's neighbours of 2 % of its light must be, in units of the seeing."""
 

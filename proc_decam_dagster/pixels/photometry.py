@@ -52,14 +52,15 @@ def _fit_psf(image, variance, mask, bad, spline, degree, x, y, radius, flux, err
             continue
         cx, cy = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
         fill_terms(x[s] / nx - 0.5, y[s] / ny - 0.5, degree, terms)
-        for j in range(width):
-            for i in range(width):
-                value = 0.0
-                for t in range(n_terms):
-                    value += terms[t] * spline[t, j, i]
-                local[j, i] = value
+        local[:] = 0.0
+        for t in range(n_terms):
+            term = terms[t]
+            for j in range(width):
+                for i in range(width):
+                    local[j, i] += term * spline[t, j, i]
         fill_shifted(local, x[s] - cx, y[s] - cy, rows, psf)
         light, total, pp, pd, ppv = 0.0, 0.0, 0.0, 0.0, 0.0
+        dd_v, pd_v, pp_v, n = 0.0, 0.0, 0.0, 0
         for j in range(half - radius, half + radius + 1):
             for i in range(half - radius, half + radius + 1):
                 p = psf[j, i]
@@ -67,32 +68,24 @@ def _fit_psf(image, variance, mask, bad, spline, degree, x, y, radius, flux, err
                 row, column = cy + j - half, cx + i - half
                 if row < 0 or column < 0 or row >= ny or column >= nx or (mask[row, column] & bad) != 0:
                     continue
-                d, v = image[row, column], variance[row, column]
+                d, v = float(image[row, column]), float(variance[row, column])
                 if not (np.isfinite(d) and np.isfinite(v) and v > 0):
                     continue
                 light += p
                 pp += p * p
                 pd += p * d
                 ppv += p * p * v
+                dd_v += d * d / v
+                pd_v += p * d / v
+                pp_v += p * p / v
+                n += 1
         usable[s] = light / total
         if pp <= 0.0:
             continue
         f = pd / pp
         flux[s] = f
         error[s] = np.sqrt(ppv) / pp
-        chi, n = 0.0, 0
-        for j in range(half - radius, half + radius + 1):
-            for i in range(half - radius, half + radius + 1):
-                row, column = cy + j - half, cx + i - half
-                if row < 0 or column < 0 or row >= ny or column >= nx or (mask[row, column] & bad) != 0:
-                    continue
-                d, v = image[row, column], variance[row, column]
-                if not (np.isfinite(d) and np.isfinite(v) and v > 0):
-                    continue
-                r = d - f * psf[j, i]
-                chi += r * r / v
-                n += 1
-        chi2[s] = chi / max(n - 1, 1)
+        chi2[s] = (dd_v - 2 * f * pd_v + f * f * pp_v) / max(n - 1, 1)
 
 
 def psf_fluxes(

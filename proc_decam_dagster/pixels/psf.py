@@ -12,7 +12,6 @@ from proc_decam_dagster.pixels.photometry import encircled_fraction
 from proc_decam_dagster.pixels.psf_model import PsfModel, monomials, shift
 from proc_decam_dagster.pixels.psf_shape import denoise
 
-
 HIDDEN_IN_FWHM = 1.3
 """Radius around a neighbour whose pixels are not used, in units of the seeing."""
 

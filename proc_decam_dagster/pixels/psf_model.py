@@ -63,24 +63,28 @@ def fill_shifted(spline: np.ndarray, dx: float, dy: float, rows: np.ndarray, out
     """
     weights = np.empty(6)
     ny, nx = out.shape
-    whole = int(np.floor(-dx))
+    whole = min(int(np.floor(-dx)), 0)
     fill_spline_weights(-dx - whole, weights)
+    w0, w1, w2, w3, w4, w5 = weights[0], weights[1], weights[2], weights[3], weights[4], weights[5]
     first = _PAD - 2 + whole
     for j in range(rows.shape[0]):
         for i in range(nx):
-            value = 0.0
-            for tap in range(6):
-                value += weights[tap] * spline[j, min(i + first + tap, nx + 5)]
-            rows[j, i] = value
-    whole = int(np.floor(-dy))
+            k = i + first
+            rows[j, i] = (
+                w0 * spline[j, k] + w1 * spline[j, k + 1] + w2 * spline[j, k + 2]
+                + w3 * spline[j, k + 3] + w4 * spline[j, k + 4] + w5 * spline[j, k + 5]
+            )  # fmt: skip
+    whole = min(int(np.floor(-dy)), 0)
     fill_spline_weights(-dy - whole, weights)
+    w0, w1, w2, w3, w4, w5 = weights[0], weights[1], weights[2], weights[3], weights[4], weights[5]
     first = _PAD - 2 + whole
     for j in range(ny):
+        k = j + first
         for i in range(nx):
-            value = 0.0
-            for tap in range(6):
-                value += weights[tap] * rows[min(j + first + tap, ny + 5), i]
-            out[j, i] = value
+            out[j, i] = (
+                w0 * rows[k, i] + w1 * rows[k + 1, i] + w2 * rows[k + 2, i]
+                + w3 * rows[k + 3, i] + w4 * rows[k + 4, i] + w5 * rows[k + 5, i]
+            )  # fmt: skip
 
 
 def spline_coefficients(stamp: np.ndarray) -> np.ndarray:

@@ -10,6 +10,9 @@ from proc_decam_dagster.partitions import NIGHTS
 from proc_decam_dagster.resources import Survey
 from proc_decam_dagster.sensors.requests import UNDER_WAY, is_due, is_over, records_of
 
+NIGHTS_A_TICK = 100
+"""Nights that one tick deals with; the next one goes on."""
+
 
 @dg.sensor(asset_selection=[raws], minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
 @told_in_one_line()
@@ -41,12 +44,11 @@ def new_downloads(context: dg.SensorEvaluationContext, survey: Survey) -> dg.Sen
     changed = {night: count for night, count in ready.items() if done.get(night) != count}
     busy = _nights_under_way(context.instance) if changed else set()
     wanted = {}
-    for night, count in changed.items():
-        if night not in busy:
-            done[night] = count
-            asked.pop(night, None)
-            if _files_ingested(context.instance, night) != count:
-                wanted[night] = 1
+    for night, count in [item for item in changed.items() if item[0] not in busy][:NIGHTS_A_TICK]:
+        done[night] = count
+        asked.pop(night, None)
+        if _files_ingested(context.instance, night) != count:
+            wanted[night] = 1
     keys = {night: _key(night, done[night], tries) for night, tries in asked.items()}
     records = records_of(context.instance, keys.values())
     wanted |= {night: asked[night] + 1 for night, key in keys.items() if is_due(records.get(key), asked[night])}

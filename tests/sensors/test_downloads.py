@@ -189,3 +189,12 @@ def test_a_request_that_failed_is_repeated_later_and_a_few_times_only(survey, mo
         result = new_downloads(context)
         monkeypatch.undo()
     assert keys == [f"raws-20190401-2-{n}" for n in (1, 2, 3)]
+
+
+def test_a_tick_does_a_bounded_number_of_nights_and_the_next_goes_on(survey, monkeypatch):
+    monkeypatch.setattr("proc_decam_dagster.sensors.downloads.NIGHTS_A_TICK", 1)
+    _download(survey, 0, 1, 2, 3)
+    instance = dg.DagsterInstance.ephemeral()
+    first = _tick(survey, instance)
+    assert [r.partition_key for r in first.run_requests] == ["20190401"]
+    assert [r.partition_key for r in _next(survey, instance, first).run_requests] == ["20190402"]
