@@ -99,7 +99,6 @@ def night_figures(folder: Path) -> Iterator[dict]:
 
     simulate_survey(folder / "archive", seed=7, detectors=(1,), sky=SKY, template_nights=1, science_nights=0,
                     exposures_per_night=2, zeros=5, flats=5, jobs=2)  # fmt: skip
-    (folder / "peer.py").parent.mkdir(exist_ok=True)
     (folder / "peer.py").write_text(PEER)
     ours, peer = ("-m", "proc_decam_dagster.definitions"), ("-f", str(folder / "peer.py"))
     with ArchiveServer(folder / "archive") as server:

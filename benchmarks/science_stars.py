@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "pixels")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "pixels"))
 
 from ccd_scene import scene
 from science_timing import cpu_of, figure, within

@@ -22,7 +22,7 @@ from dagster._grpc.client import DagsterGrpcClient
 CHECKOUT = Path(__file__).resolve().parents[1]
 DEFINITIONS = "proc_decam_dagster.definitions"
 LOCATION = "proc_decam"
-PATIENCE = 120.0
+PATIENCE = 600.0
 """Seconds that anything may take on a machine that others use too; nothing waits when it is done."""
 
 

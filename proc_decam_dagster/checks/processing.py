@@ -24,7 +24,7 @@ def _failed_quanta(proc_type: str, template_type: str) -> dg.AssetChecksDefiniti
         chain = PROC_TYPES[proc_type].chain(**parts_of(context, asset, template_type))
         ledger = Ledger.of(repository.open())
         failures = ledger.failures([chain])
-        tried = {a.name for a in ledger.attempts(chain)}
+        tried = {(a.task, a.data_id) for a in ledger.attempts(chain)}
         if not tried:
             said = "no attempt is recorded: other tools have processed it, if any"
             return dg.AssetCheckResult(passed=True, description=said)

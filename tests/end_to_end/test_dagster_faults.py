@@ -107,9 +107,7 @@ def backfill(instance: dg.DagsterInstance) -> str:
 
 def end_of(instance: dg.DagsterInstance, backfill_id: str) -> BulkActionStatus:
     """Wait for the end of a backfill."""
-    found = until(
-        lambda: (b := instance.get_backfill(backfill_id)) and b.status in ENDED and b, f"{backfill_id} ends", 300
-    )
+    found = until(lambda: (b := instance.get_backfill(backfill_id)) and b.status in ENDED and b, f"{backfill_id} ends")
     return found.status
 
 
@@ -162,7 +160,7 @@ def materialising(services: Services, *selections: tuple[str, str]) -> list[subp
         )
         for asset, partition in selections
     ]  # fmt: skip
-    said = [process.communicate(timeout=300)[0] for process in started]
+    said = [process.communicate(timeout=900)[0] for process in started]
     return [subprocess.CompletedProcess(p.args, p.returncode, text) for p, text in zip(started, said, strict=True)]
 
 

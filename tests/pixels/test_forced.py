@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from proc_decam_dagster.pixels.coadd import coadd
+from proc_decam_dagster.pixels.difference import subtract
 from proc_decam_dagster.pixels.forced import forced_fluxes, positions_on
 from proc_decam_dagster.pixels.mask import NODATA
+from proc_decam_dagster.pixels.warp import warp
 
 
 def test_fluxes_in_njy_at_sky_positions(sky):
@@ -30,3 +33,29 @@ def test_positions_without_data(sky):
     table = forced_fluxes(image, np.array([20.0, 80.0]), np.array([50.0, 50.0]))
     assert np.isnan(table["flux"][0]) and table["flags"][0] == NODATA
     assert table["flux"][1] == pytest.approx(0, abs=5 * table["flux_err"][1])
+
+
+@pytest.mark.full
+def test_light_curves_of_constant_stars_have_the_scatter_of_their_errors(sky):
+    """On differences of five epochs from a template of six: fluxes over errors, about no change."""
+    shape, wide = (700, 700), (850, 850)
+    field = sky.star_field(shape, 190, seed=12, faint=3e3, bright=1e6)
+    warps = []
+    for k in range(6):
+        wcs = sky.tan_wcs(wide, 150 + 2e-4 * k, 2 - 1e-4 * k, rotation=90 + k)
+        warps.append(warp([sky.observe(wide, wcs, *field, fwhm=3.8 + 0.1 * k, seed=30 + k)], sky.tan_wcs(wide), wide))
+    wcs = sky.tan_wcs(shape, rotation=91.0, flip=False)
+    template = warp([coadd(warps, 6, wide)[0]], wcs, shape, repair=False)
+    x, y = wcs.all_world2pix(field[0], field[1], 0)
+    snr = field[2] / 4 / np.sqrt(600 * 40 + field[2] / 4)
+    on = (np.minimum(x, y) > 40) & (np.maximum(x, y) < 660) & (snr < 100)
+    pulls = []
+    for k in range(5):
+        difference = subtract(sky.observe(shape, wcs, *field, fwhm=3.6 + 0.4 * k, seed=80 + k), template, x, y, snr)
+        scale = difference.metadata["psf_flux_noise_scale"]
+        fluxes = forced_fluxes(difference, x[on], y[on], error_scale=scale)
+        pulls.append(np.asarray(fluxes["flux"] / fluxes["flux_err"]))
+    pulls = np.array(pulls)
+    assert pulls.size > 500
+    assert np.nanmean(pulls**2) == pytest.approx(1, abs=0.2)  # 0.08 is the error of so few stars
+    assert abs(np.nanmean(pulls)) < 0.2

@@ -1,4 +1,4 @@
-"""Calibration against the real sky: a visit over real Pan-STARRS1 and Gaia stars, and a real Community-Pipeline image."""
+"""Calibration against the real sky: a visit over real Pan-STARRS1 and Gaia stars; a Community-Pipeline image."""
 
 from types import SimpleNamespace
 

@@ -70,7 +70,7 @@ def test_parallax_follows_the_earth():
 
 
 def test_only_measured_parallaxes_move_a_star():
-    columns = dict(pm_ra=[0.0, 0.0], pm_dec=[0.0, 0.0], epoch=[57388.5] * 2, g_flux=[1.0, 1.0])
+    columns = {"pm_ra": [0.0, 0.0], "pm_dec": [0.0, 0.0], "epoch": [57388.5] * 2, "g_flux": [1.0, 1.0]}
     still = read([shard(**columns)], "g_flux", 58600.0)
     moved = read([shard(**columns, parallax=[300 * MAS, 0.5 * MAS], parallaxErr=[MAS, MAS])], "g_flux", 58600.0)
     shift = np.hypot((moved.ra - still.ra) * np.cos(np.deg2rad(60)), moved.dec - still.dec) * 3.6e6

@@ -64,7 +64,7 @@ def test_chance_links_no_more_than_is_said():
 
 
 def test_crowded_nights_ask_for_more_detections():
-    """So many spurious sources that three in line are nothing: four are asked for, and movers are found all the same."""
+    """So many spurious sources that three in line are nothing: four are asked for, and movers are found."""
     sources, *_ = night(np.random.default_rng(4), chance=1500)
     tracklets, members = link_tracklets(sources, TrackletSettings(max_rate=30.0))
     assert len(tracklets) and tracklets["n_detections"].min() >= 4
