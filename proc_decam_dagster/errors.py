@@ -1,6 +1,8 @@
 """The one exception type for mistakes that a user can mend: shown as one line, never as a traceback."""
 
 import errno
+import os
+import shutil
 
 
 class SurveyError(Exception):
@@ -19,6 +21,19 @@ class SurveyError(Exception):
     def __init__(self, found: str, expected: str = "", fix: str = "") -> None:
         self.found, self.expected, self.fix = found, expected, fix
         super().__init__("; ".join(p for p in (found, expected and f"expected {expected}", fix) if p))
+
+
+def require_room(folder: str | os.PathLike[str], megabytes: float = 32.0) -> None:
+    """Raise a `SurveyError` if a disk is nearly full.
+
+    What stops on a full disk can be gone on with, but not a repository whose tables were being made just then.
+    """
+    free = shutil.disk_usage(folder).free / 1e6
+    if free < megabytes:
+        raise SurveyError(
+            f"no space left on the disk of {folder}: {free:.1f} MB are free", f"{megabytes:.0f} MB at least",
+            "free some, and run the command again",
+        )  # fmt: skip
 
 
 def disk_full(error: BaseException) -> SurveyError | None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.errors import SurveyError, require_room
 from proc_decam_dagster.execution import failures
 from proc_decam_dagster.execution.attempts import FailedQuantum, QuantumName
 from proc_decam_dagster.execution.backends import GRAPHS, Local, back_end
@@ -133,6 +133,7 @@ def run_step(
     row = proc_types.proc_type(proc_type)
     chain = row.chain(subset, coadd_subset, template_type)
     repository.engine.require()
+    require_room(repository.root)
     name = pipeline or row.pipeline_name(template_type)
     path, fragment = split_fragment(pipeline_path(repository, name, pipeline_dir))
     step = step_name(row.name, step or fragment, science)

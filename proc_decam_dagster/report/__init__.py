@@ -39,7 +39,8 @@ __all__ = list(_HOMES)
 
 def __getattr__(name: str):
     # Imported when used: a map of the sky needs no Butler.
-    try:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    except KeyError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Kept, in place of the module where that has the same name: an import has put it here.
+    globals()[name] = found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return found

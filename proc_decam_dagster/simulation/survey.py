@@ -84,7 +84,8 @@ def simulate_survey(
     - ``bias_NN.fits`` in ADU above the overscan; ``flat_BAND_NN.fits`` with median 1 over the CCD, dead pixels in it;
       ``defects_NN.fits`` with the bits of `ccd`;
     - ``wcs/EXPNUM_NN.hdr``: true TPV cards of the trimmed CCD; ``cosmic_rays/EXPNUM_NN.fits``: their pixels;
-    - ``stars.fits``, ``galaxies.fits``, ``transients.fits``; ``transient_fluxes.ecsv``, ``movers.ecsv`` and
+    - ``stars.fits`` (magnitudes of Pan-STARRS1: stars shine with the colour terms of `camera.colour_terms` added),
+      ``galaxies.fits``, ``transients.fits``; ``transient_fluxes.ecsv``, ``movers.ecsv`` and
       ``fakes.ecsv`` with positions (0-based), fluxes, and ``snr``, that of an optimal PSF flux on the single science
       image without regard to a host; ``clean`` says that no defect, saturation or cosmic ray is within 2 pixels.
 

@@ -12,6 +12,7 @@ import pytest
 from faults import CHAIN, Night
 from toy.repository import ToyRepository
 
+from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.execution import Ledger, run_pipeline, run_step
 from proc_decam_dagster.execution.attempts import FAILED, LOST
 from proc_decam_dagster.execution.pool import WorkerPool
@@ -123,17 +124,33 @@ def test_full_disk(night, mounted, tmp_path, pool, seed):
     root = mounted("-t", "tmpfs", "-o", "size=64m", "tmpfs") / "repo"
     shutil.copytree(night.repository.root, root)
     night.repository = ToyRepository(root)
-    filler = root.parent / "filler"
-    left = random.Random(f"disk {seed}").randrange(4, 420) * 1024  # the whole night takes about 500 kB
-    with open(filler, "wb") as file:
-        file.write(bytes(shutil.disk_usage(root).free - left))
+    filler, chance = root.parent / "filler", random.Random(f"disk {seed}")
     process = night.start()
+    night.at(process, chance.uniform(1 / 16, 0.7))
+    with open(filler, "wb") as file:
+        file.write(bytes(max(shutil.disk_usage(root).free - chance.randrange(0, 8) * 1024, 0)))
     _, errors = process.communicate(timeout=120)
-    assert process.returncode != 0, f"{left} bytes were enough"
+    assert process.returncode != 0, "the disk was not full"
     assert "no space left" in errors.lower() or "disk is full" in errors, errors
     filler.unlink()
     night.complete(pool)
     assert not any(a.outcome == FAILED for a in Ledger.of(night.repository).attempts(CHAIN))
+    night.repository.close()
+
+
+@needs_root
+def test_a_disk_that_is_nearly_full_is_refused(night, mounted, tmp_path, pool):
+    """Before anything is registered: tables that the middleware makes on a full disk would be missing for ever."""
+    root = mounted("-t", "tmpfs", "-o", "size=64m", "tmpfs") / "repo"
+    shutil.copytree(night.repository.root, root)
+    night.repository = ToyRepository(root)
+    filler = root.parent / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(root).free - 100_000))
+    with pytest.raises(SurveyError, match=r"no space left on the disk of .*: 0\.1 MB are free"):
+        run_pipeline(night.repository, "bias", NIGHT, pool=pool, **night.options)
+    assert not (root / CHAIN).exists()
+    filler.unlink()
+    night.complete(pool)
     night.repository.close()
 
 
