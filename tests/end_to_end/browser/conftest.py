@@ -22,7 +22,7 @@ from proc_decam_dagster.survey.proc_types import TEMPLATE_TYPES
 COADD_SUBSET, TEMPLATE_TYPE = "2019", "meanclip"
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def survey(request, tmp_path_factory) -> Sample:
     """The sample survey with a repository of its own, in which the last night's flat is yet to be made."""
     chromium()  # nothing is processed in vain
@@ -64,7 +64,7 @@ def report_what_is_there(instance: dg.DagsterInstance, nights: list[str]) -> Non
                 instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def services(survey) -> Services:
     """The code server, the daemon and the web server, on an instance that knows the survey's partitions."""
     made = Services(survey.folder / "home", survey.environment)
@@ -80,14 +80,14 @@ def services(survey) -> Services:
         made.stop()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def instance(services) -> dg.DagsterInstance:
     """What the processes share."""
     with services.instance() as made:
         yield made
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def ui(services, tmp_path_factory) -> DagsterPage:
     """A browser."""
     with browsing(services.url, tmp_path_factory.mktemp("profile")) as page:
