@@ -5,6 +5,7 @@ export OMP_NUM_THREADS ?= 1
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+SIDE_BY_SIDE := -n 2 --dist loadgroup
 
 # What `make demo` and `make dev` look at; make demo SEED=2 DETECTORS=25,31 SKY=210.5,-12.3
 SEED ?= 1
@@ -40,11 +41,11 @@ dev: $(READY)
 
 # The Science Pipelines' stand-ins become part of the process that imports them, so their tests have one of their own.
 test: $(READY)
-	$(PY) -m pytest tests --ignore tests/pipelines
+	$(PY) -m pytest tests --ignore tests/pipelines $(SIDE_BY_SIDE)
 	$(PY) -m pytest tests/pipelines
 
 test-full: $(READY)
-	$(PY) -m pytest tests --full --ignore tests/pipelines
+	$(PY) -m pytest tests --full --ignore tests/pipelines $(SIDE_BY_SIDE)
 	$(PY) -m pytest tests/pipelines --full
 
 bench: $(READY)
