@@ -1,11 +1,11 @@
 """Combination of raw frames into a master: a clipped weighted mean that stays unbiased for few frames.
 
-Frames are kept as the integers that were read out, and turned into floats tile by tile: memory is 17 MB a frame, and
-many frames are combined in groups.
+Frames stay the integers that were read out, and are turned into floats tile by tile: memory is 18 MB a frame, and many
+frames are combined in groups.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,54 +27,49 @@ TILE = 512
 
 @dataclass
 class FrameStack:
-    """Imaging areas of several raws of one detector.
+    """Several raws of one detector.
 
     Parameters
     ----------
     readouts : sequence of `Readout`
         Amplifiers: where they lie, and their gains.
-    capacity : `int`
-        Number of frames that it will hold.
 
     Attributes
     ----------
-    data : `numpy.ndarray`, (capacity, ny, nx), uint16
-        Imaging pixels, amplifiers at their place in the trimmed image.
+    raws : `list` [`numpy.ndarray`], each (ny_raw, nx_raw), uint16
     overscans : `list` [`list` [`Overscan`]]
         Per frame, that of every amplifier.
     """
 
     readouts: Sequence[Readout]
-    capacity: int
-
-    def __post_init__(self) -> None:
-        ny, nx = max(r.box[3] for r in self.readouts), max(r.box[2] for r in self.readouts)
-        self.data = np.empty((self.capacity, ny, nx), np.uint16)
-        self.overscans: list[list[Overscan]] = []
+    raws: list[np.ndarray] = field(default_factory=list)
+    overscans: list[list[Overscan]] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.overscans)
+        return len(self.raws)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Shape (ny, nx) of the trimmed detector."""
-        return self.data.shape[1:]
+        return max(r.box[3] for r in self.readouts), max(r.box[2] for r in self.readouts)
 
     def add(self, raw: np.ndarray, overscans: list[Overscan]) -> None:
-        """Add a frame; the raw array may be dropped afterwards.
+        """Add a frame.
 
         Parameters
         ----------
         raw : `numpy.ndarray`, (ny_raw, nx_raw), integer
+            Kept as it is if it is uint16, not copied.
         overscans : `list` [`Overscan`]
             That of every amplifier of this frame.
         """
-        for readout in self.readouts:
-            (x0, y0, x1, y1), (u0, v0, u1, v1) = readout.box, readout.data
-            part = raw[v0:v1, u0:u1]
-            part = part if part.dtype == np.uint16 else np.clip(part, 0, 65535)
-            self.data[len(self), y0:y1, x0:x1] = part
+        raw = raw if raw.dtype == np.uint16 else np.clip(raw, 0, 65535)
+        self.raws.append(np.require(raw, np.uint16, ["C", "W"]))
         self.overscans.append(overscans)
+
+    def padded(self) -> tuple[np.ndarray, ...]:
+        """Return the raws as kernels take them, the last one repeated: kernels are compiled for multiples of `GROUP`."""
+        return (*self.raws, *self.raws[-1:] * (-len(self) % GROUP))
 
 
 @dataclass(frozen=True)
@@ -127,11 +122,11 @@ def _exact(values, n, weights, slopes, floors, systematic, threshold, order):  #
 
 @jit
 def _combine(
-    data, levels, source_levels, coefficient, source_x0, mirrored, offset, has_offset, table, x0, n_columns,
+    frames, n, raw_y0, raw_x0, levels, source_levels, coefficient, source_x0, mirrored, offset, has_offset, table, x0,
+    n_columns,
     scales, weights, slopes, floors, systematic, threshold, tile, mean, variance,
 ):  # pragma: no cover - compiled  # fmt: skip
     """Combine one amplifier of all frames; return the number of clipped frame pixels."""
-    n = data.shape[0]
     ny = mean.shape[0]
     threshold = threshold * threshold
     values = np.empty((n, tile), np.float32)
@@ -139,13 +134,16 @@ def _combine(
     low = np.empty(tile, np.float32)
     high = np.empty(tile, np.float32)
     centre = np.empty(tile, np.float32)
-    bad = np.empty(tile, np.int32)
     pixel = np.empty(n, np.float32)
     order = np.empty(n, np.float32)
     all_weight = np.float32(0)
     all_slope = np.float32(0)
     all_floor = np.float32(0)
+    least_slope = np.float32(np.inf)
+    least_floor = np.float32(np.inf)
     for k in range(n):
+        least_slope = min(least_slope, slopes[k])
+        least_floor = min(least_floor, floors[k])
         all_weight += weights[k]
         all_slope += weights[k] * weights[k] * slopes[k]
         all_floor += weights[k] * weights[k] * floors[k]
@@ -155,17 +153,14 @@ def _combine(
     for y in range(ny):
         for start in range(0, n_columns, tile):
             m = min(tile, n_columns - start)
-            for i in range(m):
-                centre[i] = 0
-                bad[i] = 0
             for k in range(n):
-                frame = data[k]
-                counts = frame[y, x0 + start : x0 + start + m]
+                frame = frames[k]
+                counts = frame[raw_y0 + y, raw_x0 + start : raw_x0 + start + m]
                 row = values[k]
                 level = levels[k, y]
                 if coefficient != 0:
                     first = source_x0 + (n_columns - start - m if mirrored else start)
-                    source_row(frame, y, first, m, mirrored, source_levels[k, y], source)
+                    source_row(frame, raw_y0 + y, first, m, mirrored, source_levels[k, y], source)
                 scale = scales[k]
                 if has_offset:
                     shift = offset[y, x0 + start : x0 + start + m]
@@ -192,24 +187,18 @@ def _combine(
             out = mean[y, x0 + start : x0 + start + m]
             noise = variance[y, x0 + start : x0 + start + m]
             for i in range(m):
-                out[i] = centre[i] * inverse
-                # Without its extremes the mean is safe from one wild value; where a frame still stands out, the median
+                value = centre[i] * inverse
+                out[i] = value
+                # Without its extremes the mean is safe from one wild value; where one of them may stand out, the median
                 # decides below.
-                robust = (centre[i] * inverse * n - low[i] - high[i]) / (n - 2)
-                centre[i] = robust
+                robust = (value * n - low[i] - high[i]) / (n - 2)
                 level = max(robust, np.float32(0))
                 noise[i] = (all_slope * level + all_floor) * inverse * inverse
-            for k in range(n):
-                row = values[k]
-                slope = slopes[k]
-                floor = floors[k]
-                for i in range(m):
-                    robust = centre[i]
-                    sigma2 = slope * max(robust, np.float32(0)) + floor + systematic * robust * robust
-                    deviation = row[i] - robust
-                    bad[i] += np.int32(1) if deviation * deviation > threshold * sigma2 else np.int32(0)
+                extreme = max(high[i] - robust, robust - low[i])
+                sigma2 = least_slope * level + least_floor + systematic * robust * robust
+                centre[i] = extreme * extreme - threshold * sigma2
             for i in range(m):
-                if bad[i]:
+                if centre[i] > 0:
                     for k in range(n):
                         pixel[k] = values[k, i]
                     value, square, lost = _exact(
@@ -265,7 +254,7 @@ def combine(
         raise ValueError(f"a clipped mean needs at least 3 frames, got {n}")
     mean = np.empty(stack.shape, np.float32)
     variance = np.empty(stack.shape, np.float32)
-    nothing = np.zeros((1, 1), np.float32)
+    nothing, raws = np.zeros((1, 1), np.float32), stack.padded()
     levels = np.array([[overscan.levels for overscan in frame] for frame in stack.overscans], np.float32)
     clipped = 0
     scatter = []
@@ -287,8 +276,9 @@ def combine(
         table = (linearity or {}).get(readout.name, NONE)
         x0, _, x1, _ = readout.box
         clipped += _combine(
-            stack.data[:n], np.ascontiguousarray(levels[:, victim]), np.ascontiguousarray(levels[:, source]),
-            coefficient, other.box[0], readout.flip_x != other.flip_x,
+            raws, n, readout.data[1], readout.data[0],
+            np.ascontiguousarray(levels[:, victim]), np.ascontiguousarray(levels[:, source]),
+            coefficient, other.data[0], readout.flip_x != other.flip_x,
             bias.image if bias else nothing, bias is not None, table, x0, x1 - x0,
             *arguments, np.float32(systematic**2), np.float32(threshold), TILE, mean, variance,
         )  # fmt: skip
@@ -299,14 +289,15 @@ def combine(
 def _scatter(
     stack: FrameStack, amplifier: int, bias: Master | None, arguments: list, mean: np.ndarray, table: np.ndarray
 ) -> float:
-    """Return the frames' robust scatter about the mean over the noise model's, on every 32nd row."""
-    x0, y0, x1, y1 = stack.readouts[amplifier].box
-    rows, columns = slice(y0, y1, 32), slice(x0, x1)
+    """Return the frames' robust scatter about the mean over the noise model's, on 32 rows."""
+    (x0, y0, x1, y1), (u0, v0, u1, v1) = stack.readouts[amplifier].box, stack.readouts[amplifier].data
+    step = max((y1 - y0) // 32, 1)
+    rows, columns = slice(y0, y1, step), slice(x0, x1)
     factor, weights, slopes, floors = arguments
     centre = mean[rows, columns]
     ratios = []
-    for k, frame in enumerate(stack.data[: len(stack)]):
-        value = frame[rows, columns] - stack.overscans[k][amplifier].levels[::32, None]
+    for k, raw in enumerate(stack.raws):
+        value = raw[v0:v1:step, u0:u1] - stack.overscans[k][amplifier].levels[::step, None]
         value = np.ascontiguousarray(value - bias.image[rows, columns] if bias else value, np.float32)
         if len(table) > 2:
             linearise(value.ravel(), value.size, table)
@@ -355,13 +346,12 @@ def combine_frames(
     parts = []
     for g in range(n_groups):
         size = count * (g + 1) // n_groups - count * g // n_groups
-        stack = FrameStack(readouts, size)
+        stack = FrameStack(readouts)
         scales = []
         for _ in range(size):
             frame = next(frames)
             stack.add(frame.raw, frame.overscans)
             scales.append(frame.scale)
-            del frame
         parts.append((sum(scales), combine(stack, scales=scales if scaled else None, **options)))
         del stack
     if len(parts) == 1:

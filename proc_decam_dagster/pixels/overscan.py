@@ -1,10 +1,10 @@
 """Overscan: the electronic level of every row of an amplifier, without printing the overscan's noise into the image."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.ndimage import median_filter
-from scipy.signal import savgol_filter
 
 from proc_decam_dagster.pixels.jit import jit
 from proc_decam_dagster.pixels.readout import Readout
@@ -38,51 +38,90 @@ class Overscan:
     jitter: float
 
 
+BLOCK = 128
+"""Rows that are sorted together, one a lane of the processor's vectors."""
+
+
+@jit
+def _order(low, high, n):  # pragma: no cover - compiled
+    """Exchange pairs so that the first ``n`` of ``low`` are not above those of ``high``."""
+    for y in range(n):
+        a, b = low[y], high[y]
+        low[y] = min(a, b)
+        high[y] = max(a, b)
+
+
 @jit
 def _trimmed_rows(raw, y0, y1, x0, x1, mean, variance):  # pragma: no cover - compiled
     """First estimate: each row's trimmed mean and trimmed variance."""
     n = x1 - x0
     drop = int(n * TRIMMED)
-    values = np.empty(n, np.float32)
-    for y in range(y0, y1):
-        for i in range(n):
-            value = np.float32(raw[y, x0 + i])
-            k = i - 1
-            while k >= 0 and values[k] > value:
-                values[k + 1] = values[k]
-                k -= 1
-            values[k + 1] = value
-        total = 0.0
-        square = 0.0
+    values = np.empty((n, BLOCK), np.float32)
+    offsets = np.empty(BLOCK, np.float32)
+    squares = np.empty(BLOCK, np.float32)
+    for start in range(y0, y1, BLOCK):
+        m = min(BLOCK, y1 - start)
+        for y in range(m):
+            for i in range(n):
+                values[i, y] = np.float32(raw[start + y, x0 + i])
+        # The lowest tenth goes to one end and the highest to the other; the order of the rest does not matter.
+        for k in range(drop):
+            for i in range(k, n - 1 - k):
+                _order(values[i], values[i + 1], m)
+            for i in range(n - 2 - k, k, -1):
+                _order(values[i - 1], values[i], m)
         middle = values[n // 2]
+        offsets[:] = 0
+        squares[:] = 0
         for i in range(drop, n - drop):
-            offset = values[i] - middle
-            total += offset
-            square += offset * offset
+            row = values[i]
+            for y in range(m):
+                offset = row[y] - middle[y]
+                offsets[y] += offset
+                squares[y] += offset * offset
         count = n - 2 * drop
-        mean[y - y0] = middle + total / count
-        variance[y - y0] = (square - total * total / count) / (count - 1)
+        for y in range(m):
+            mean[start - y0 + y] = middle[y] + offsets[y] / count
+            variance[start - y0 + y] = (squares[y] - offsets[y] * offsets[y] / count) / (count - 1)
 
 
 @jit
 def _clipped_rows(raw, y0, y1, x0, x1, limit, mean, variance):  # pragma: no cover - compiled
     """Mean and variance of each row's pixels within ``limit`` of its first estimate; ``mean`` is replaced."""
+    zero = np.float32(0)
+    limit = np.float32(limit)
     for y in range(y0, y1):
-        centre = mean[y - y0]
-        total = 0.0
-        square = 0.0
-        count = 0
-        for x in range(x0, x1):
-            offset = raw[y, x] - centre
-            if abs(offset) <= limit:
-                total += offset
-                square += offset * offset
-                count += 1
+        pixels = raw[y, x0:x1]
+        centre = np.float32(mean[y - y0])
+        total = zero
+        square = zero
+        count = np.int32(0)
+        for i in range(x1 - x0):
+            offset = np.float32(pixels[i]) - centre
+            inside = abs(offset) <= limit
+            offset = offset if inside else zero
+            total += offset
+            square += offset * offset
+            count += np.int32(1) if inside else np.int32(0)
         if count > 1:
             mean[y - y0] = centre + total / count
             variance[y - y0] = (square - total * total / count) / (count - 1)
         else:
             variance[y - y0] = np.nan
+
+
+@cache
+def _parabola(window: int) -> np.ndarray:
+    """Return what makes of ``window`` values their least-squares parabola, (window, window) float64."""
+    basis, _ = np.linalg.qr(np.vander(np.linspace(-1, 1, window), 3))
+    return basis @ basis.T
+
+
+def _smooth(rows: np.ndarray, window: int) -> np.ndarray:
+    """Return the local parabola through ``window`` rows at every row; at the ends that of the last ones."""
+    fit, half = _parabola(window), window // 2
+    middle = np.convolve(rows, fit[half], "valid")
+    return np.concatenate([fit[:half] @ rows[:window], middle, fit[half + 1 :] @ rows[-window:]])
 
 
 def _robust_variance(values: np.ndarray) -> float:
@@ -122,7 +161,7 @@ def measure_overscan(raw: np.ndarray, readout: Readout, window: int = WINDOW) ->
     spread = max(_robust_variance(rows - trend), expected)
     rows = np.where(np.abs(rows - trend) > 6 * np.sqrt(spread), trend, rows)
 
-    smooth = savgol_filter(rows, window, 2, mode="interp")
+    smooth = _smooth(rows, window)
     observed = _robust_variance(rows - smooth)
     excess = max(observed - expected, 0.0)
     levels = smooth + (excess / observed if observed > 0 else 0.0) * (rows - smooth)

@@ -109,7 +109,7 @@ def test_groups_give_the_same_master_in_less_memory():
 
 
 def test_two_frames_are_refused():
-    stack = FrameStack(READOUTS, 2)
+    stack = FrameStack(READOUTS)
     for raw in zeros(2, np.zeros((NY, NX))):
         stack.add(raw, measure_overscans(raw, READOUTS))
     with pytest.raises(ValueError, match="at least 3"):
