@@ -8,7 +8,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "proc_decam_dagster"
 NAME = PACKAGE.name
 
-FACES = {"definitions", "assets", "checks", "partitions", "sensors", "schedules", "resources", "bridge", "cli"}
+FACES = {
+    "definitions", "assets", "checks", "instance", "partitions", "sensors", "schedules", "resources", "bridge", "cli",
+}  # fmt: skip
 GROUND = {"camera", "errors", "__version__"}
 ALLOWED = {
     "camera": set(),

@@ -59,7 +59,9 @@ def final_outcome(outcome: str, until: str = "", today: str = "") -> bool:
     return outcome in FINAL
 
 
-def night_files(table: "Table", known: "Mapping[str, Entry]", today: str = "") -> dict[str, NightFiles]:
+def night_files(
+    table: "Table", known: "Mapping[str, Entry]", today: str = "", *, look: bool = True
+) -> dict[str, NightFiles]:
     """Return how each night of an exposure table stands.
 
     Parameters
@@ -70,6 +72,8 @@ def night_files(table: "Table", known: "Mapping[str, Entry]", today: str = "") -
         What the ledgers know of files, by md5sum; see `known_files`.
     today : `str`, optional
         The date, ISO 8601.
+    look : `bool`
+        Look for each file on the disk; else the ledgers are believed.
     """
     nights: dict[str, NightFiles] = {}
     columns = (table[name].tolist() for name in ("night", "md5sum", "EXPNUM"))
@@ -79,7 +83,7 @@ def night_files(table: "Table", known: "Mapping[str, Entry]", today: str = "") -
         entry = known.get(str(md5))
         if entry is None:
             continue
-        if entry.on_disk():
+        if entry.on_disk() if look else entry.verified:
             files.verified.add(str(md5))
         elif final_outcome(entry.outcome, entry.until, today):
             files.final[file_name(table[index])] = entry.outcome

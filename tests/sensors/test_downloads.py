@@ -198,3 +198,31 @@ def test_a_tick_does_a_bounded_number_of_nights_and_the_next_goes_on(survey, mon
     first = _tick(survey, instance)
     assert [r.partition_key for r in first.run_requests] == ["20190401"]
     assert [r.partition_key for r in _next(survey, instance, first).run_requests] == ["20190402"]
+
+
+def test_a_night_that_is_looked_at_in_vain_keeps_no_other_waiting(survey, monkeypatch):
+    monkeypatch.setattr("proc_decam_dagster.sensors.downloads.NIGHTS_A_TICK", 1)
+    _download(survey, 0, 1, 2, 3)
+    for path in survey.images.glob("[ab]*.fz"):
+        path.unlink()
+    instance = dg.DagsterInstance.ephemeral()
+    context = dg.build_sensor_context(instance=instance, resources={"survey": survey})
+    assert isinstance(new_downloads(context), dg.SkipReason)
+    context = dg.build_sensor_context(instance=instance, resources={"survey": survey}, cursor=context.cursor)
+    assert [r.partition_key for r in new_downloads(context).run_requests] == ["20190402"]
+
+
+def test_no_more_nights_are_asked_for_at_once_than_a_tick_looks_at(survey, monkeypatch):
+    @dg.job
+    def job():
+        pass
+
+    monkeypatch.setattr("proc_decam_dagster.sensors.downloads.NIGHTS_A_TICK", 1)
+    _download(survey, 0, 1, 2, 3)
+    instance = dg.DagsterInstance.ephemeral()
+    first = _tick(survey, instance)
+    (request,) = first.run_requests
+    run = instance.create_run_for_job(job, tags={RUN_KEY_TAG: request.run_key}, status=dg.DagsterRunStatus.STARTED)
+    assert isinstance(_next(survey, instance, first), dg.SkipReason)
+    instance.report_run_canceled(run)
+    assert [r.partition_key for r in _next(survey, instance, first).run_requests] == ["20190402"]
