@@ -17,6 +17,7 @@ import requests
 
 from proc_decam_dagster import __version__
 from proc_decam_dagster.archive import transfer
+from proc_decam_dagster.archive.connections import Connections
 from proc_decam_dagster.archive.credentials import Credentials, ends_at, find_credentials
 from proc_decam_dagster.archive.errors import (
     ArchiveError,
@@ -64,8 +65,8 @@ class HttpSite:
         self.url = url.rstrip("/")
         self.retries, self.backoff, self.timeout = retries, backoff, timeout
         self._local = threading.local()  # requests promises nothing about a session shared by threads
+        self._connections = Connections()
         self._stopped = threading.Event()
-        self._open: set[requests.Response] = set()
 
     @property
     def session(self) -> requests.Session:
@@ -73,6 +74,8 @@ class HttpSite:
         if not hasattr(self._local, "session"):
             session = requests.Session()
             session.headers["User-Agent"] = USER_AGENT
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, self._connections)
             self._local.session = session
         return self._local.session
 
@@ -87,6 +90,7 @@ class HttpSite:
         url, reason = f"{self.url}/{path}", ""
         for attempt in range(self.retries + 1):
             wait = 0.0
+            self._go_on()
             try:
                 response = self.session.request(method, url, timeout=self.timeout, **arguments)
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
@@ -105,6 +109,7 @@ class HttpSite:
                     )
             if attempt < self.retries:
                 self.pause(attempt, wait, f"{url}: {reason}")
+        self._go_on()
         raise Unavailable(
             f"{url} does not answer ({reason}; tried {self.retries + 1} times)",
             fix="check the network and the address, or try again later",
@@ -120,11 +125,13 @@ class HttpSite:
             raise Cancelled("the transfer was stopped")
 
     def stop(self) -> None:
-        """End the transfers of all threads at once, also those that wait for a server which is silent."""
+        """End the requests of all threads at once, also those that wait for a server which is silent."""
         self._stopped.set()
-        for response in list(self._open):
-            with contextlib.suppress(ValueError, OSError):  # it has just ended by itself
-                response.raw.shutdown()
+        self._connections.end()
+
+    def _go_on(self) -> None:
+        if self._stopped.is_set():
+            raise Cancelled("the transfer was stopped")
 
     def fetch(
         self, path: str, target: str | os.PathLike, *, on_attempt: Callable[[], None] | None = None, **arguments
@@ -138,18 +145,14 @@ class HttpSite:
                 on_attempt()
             response = self.request("GET", path, stream=True, headers=self.headers())
             try:
-                self._open.add(response)
                 with response:
                     self.check_answer(response, path)
                     return transfer.write_body(response, target, **arguments)
             except TransferFailed as error:
-                if self._stopped.is_set():
-                    raise Cancelled("the transfer was stopped") from None
+                self._go_on()
                 if attempt == self.retries:
                     raise
                 self.pause(attempt, why=str(error))
-            finally:
-                self._open.discard(response)
         raise AssertionError("unreachable")
 
     def text(self, path: str) -> str:

@@ -408,24 +408,21 @@ class _Worker:
         pool = ThreadPoolExecutor(jobs)
         ended: SimpleQueue = SimpleQueue()
         told = fetched = fetched_bytes = 0
+        futures: list[Future] = []
         try:
             for file in self.files.values():
-                _submit(pool, ended, partial(self.one, file))
+                futures.append(_submit(pool, ended, partial(self.one, file)))
             while len(results) < len(self.files):
                 new = [future.result() for future in _next(ended, TELL_SECONDS)]
-                if any(r.fetched for r in new):
-                    sync_folder(self.directory)  # the ledger must never know more than the disk
-                if new:
-                    self.ledger.record(new)
+                self._record(new, results)
                 for result in new:
-                    results[result.md5sum] = result
                     self.left.take(result.md5sum)
-                    self.meter.files = len(results)
+                    self.meter.files += 1
                     good = result.fetched and result.outcome is Outcome.VERIFIED
                     fetched, fetched_bytes = fetched + good, fetched_bytes + result.bytes * good
                     self.silent = self.silent + 1 if result.outcome is Outcome.UNAVAILABLE else 0
                     if progress:
-                        progress(len(results), len(self.files), f"{result.path.name}: {result.outcome}")
+                        progress(self.meter.files, len(self.files), f"{result.path.name}: {result.outcome}")
                 if time.monotonic() - told > TELL_SECONDS or len(results) == len(self.files):
                     told = time.monotonic()
                     if fetched:
@@ -436,12 +433,22 @@ class _Worker:
             self.stop.set()
             self.archive.stop()
             pool.shutdown(cancel_futures=True)
+            # Of all files: those that had just left the queue when this came are in no other place.
+            finished = [f.result() for f in futures if not f.cancelled() and f.exception() is None]
             with suppress(SurveyError):
-                self.ledger.record([f.result() for f in _next(ended, 0) if f.exception() is None])
+                self._record([r for r in finished if r.md5sum not in results], results)
             raise
         finally:
             pool.shutdown(cancel_futures=True)
         return [results[md5] for md5 in self.files]
+
+    def _record(self, new: list[FileResult], results: dict[str, FileResult]) -> None:
+        """Enter what became of files into the ledger, then into ``results``."""
+        if any(r.fetched for r in new):
+            sync_folder(self.directory)  # the ledger must never know more than the disk
+        if new:
+            self.ledger.record(new)
+            results.update((r.md5sum, r) for r in new)
 
     def one(self, file: Wanted) -> FileResult:
         """Bring one file to disk and say what became of it."""

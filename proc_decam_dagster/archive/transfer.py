@@ -16,10 +16,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from proc_decam_dagster.archive.big_file import BigFile, aligned_buffer
 from proc_decam_dagster.archive.errors import Cancelled, ChecksumMismatch, DiskFull, TransferFailed
 
-CHUNK = 1 << 18
-"""Bytes that are read, hashed and written at a time: with more of them in the air, caches no longer hold them all."""
+CHUNK = 1 << 20
+"""Bytes that are read, hashed and written at a time; a file that has more goes past the page cache."""
 SPACE_MARGIN = 64 << 20
 """Bytes that are left free on a disk whatever happens, so that states and databases beside the files can be written."""
 LARGEST = 32 << 30
@@ -182,16 +183,18 @@ def write_body(
     digest, count = hashlib.md5(usedforsecurity=False), 0
     with space.reserve(announced, path.name) as written:
         try:
-            with open(partial, "wb", buffering=0) as out:
+            with BigFile(partial) as out:
                 for chunk in _chunks(response, path.name, announced):
                     if stop is not None and stop.is_set():
                         raise Cancelled(f"{path.name} was stopped")
-                    _write_all(out, chunk)
+                    out.write(chunk)
                     digest.update(chunk)
                     count += len(chunk)
                     written(len(chunk))
                     if on_bytes:
                         on_bytes(len(chunk))
+                if announced is None and stop is not None and stop.is_set():  # an end that we may have made ourselves
+                    raise Cancelled(f"{path.name} was stopped")
                 if announced is not None and count != announced:
                     raise TransferFailed(f"{path.name} broke off after {count} bytes", f"{announced}", "run again")
                 if md5 is not None and digest.hexdigest() != md5:
@@ -203,7 +206,7 @@ def write_body(
                         md5,
                         "the archive sent other bytes than it lists; run again later, or leave the exposure out",
                     )
-                os.fsync(out.fileno())
+                out.sync()
             os.replace(partial, path)
         except OSError as error:
             partial.unlink(missing_ok=True)
@@ -256,7 +259,7 @@ def _chunks(response, name: str, announced: int | None) -> Iterator[memoryview |
                 yield chunk
             return
         # Straight into one buffer, as bytes come: of a big file, nothing but this is ever held.
-        buffer, left = memoryview(bytearray(CHUNK)), announced
+        buffer, left = aligned_buffer(CHUNK), announced
         while left:
             filled = 0
             while filled < min(CHUNK, left):
@@ -302,12 +305,6 @@ class _Pace:
                     f"{self.name} stalled: {self.count} bytes in {now - self.since:.0f} s", fix="run again"
                 )
             self.count, self.since = 0, now
-
-
-def _write_all(out, chunk) -> None:
-    done = out.write(chunk)
-    while done < len(chunk):  # a disk that is nearly full takes a part, then refuses
-        done += out.write(memoryview(chunk)[done:])
 
 
 def _mb(size: int) -> str:
