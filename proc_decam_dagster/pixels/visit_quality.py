@@ -5,6 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.table import Table
 
+from proc_decam_dagster.camera.detectors import DETECTORS
+from proc_decam_dagster.pixels.mask import UNUSABLE, fraction
+
+LOST = 0.95
+"""Fraction of unusable pixels from which an amplifier is lost: dead, or masked by the survey's list."""
+
 
 @dataclass(frozen=True)
 class QualityLimits:
@@ -21,7 +27,7 @@ class QualityLimits:
     astrometric_rms_mas : `float`
         Astrometric scatter.
     masked_fraction : `float`
-        Fraction of unusable pixels.
+        Fraction of unusable pixels on the amplifiers that are not lost: half a CCD is as good as a whole one.
     ellipticity : `float`
         Ellipticity of the PSF: beyond it stars are trailed.
     star_offset : `float`
@@ -39,13 +45,37 @@ class QualityLimits:
     min_stars: int = 8
 
 
+def amplifier_figures(mask: np.ndarray, detector: int) -> dict[str, str | float]:
+    """Return what a visit summary says of a detector's amplifiers.
+
+    Parameters
+    ----------
+    mask : `numpy.ndarray`, (4096, 2048), int32
+        Of the calibrated exposure; of a cutout, from its first pixel on.
+    detector : `int`
+
+    Returns
+    -------
+    figures : `dict`
+        ``lost_amplifiers``, the letters of those whose pixels are (nearly) all unusable, and ``live_masked_fraction``,
+        that of the unusable pixels on the others.
+    """
+    parts = {a.name: mask[a.bbox.slices] for a in DETECTORS[detector].amplifiers}
+    parts = {name: fraction(part, UNUSABLE) for name, part in parts.items() if part.size}
+    live = [value for value in parts.values() if value < LOST]
+    return {
+        "lost_amplifiers": "".join(sorted(name for name, value in parts.items() if value >= LOST)),
+        "live_masked_fraction": float(np.mean(live)) if live else 1.0,
+    }
+
+
 def judge(summary: Table, stars: Table, limits: QualityLimits | None = None) -> Table:
     """Return a visit summary with the judgement of each detector.
 
     Parameters
     ----------
     summary : `astropy.table.Table`
-        One row a detector, see `calibrate.Calibrated.summary`.
+        One row a detector, see `calibrate.Calibrated.summary` and `amplifier_figures`.
     stars : `astropy.table.Table`
         The visit's isolated stars, see `star_association.match_visit`.
     limits : `QualityLimits`, optional
@@ -84,8 +114,8 @@ def judge(summary: Table, stars: Table, limits: QualityLimits | None = None) -> 
         ellipticity = float(np.hypot(out["psf_e1"][row], out["psf_e2"][row]))
         if ellipticity > limits.ellipticity:
             found.append(f"stars trailed, ellipticity {ellipticity:.2f}")
-        if out["masked_fraction"][row] > limits.masked_fraction:
-            found.append(f"{100 * out['masked_fraction'][row]:.0f} % of the pixels masked")
+        if out["live_masked_fraction"][row] > limits.masked_fraction:
+            found.append(f"{100 * out['live_masked_fraction'][row]:.0f} % of the pixels masked")
         if count[row] >= limits.min_stars and abs(star_offset[row]) > limits.star_offset:
             found.append(f"stars {star_offset[row]:+.2f} mag off their means over all visits")
         reasons.append("; ".join(found))

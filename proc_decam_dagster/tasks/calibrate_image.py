@@ -8,6 +8,7 @@ from lsst.pipe.base import connectionTypes
 
 from proc_decam_dagster.pixels.calibrate import CalibrationSettings, calibrate
 from proc_decam_dagster.pixels.image import MaskedImage
+from proc_decam_dagster.pixels.visit_quality import amplifier_figures
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.tasks.failure import CalibrationFailure, algorithm_errors
 
@@ -164,7 +165,7 @@ class CalibrateImageTask(pipe_base.PipelineTask):
             "exptime": float(known["exptime"]),
         }
         result.exposure.metadata |= identifiers
-        summary = identifiers | result.summary
+        summary = identifiers | result.summary | amplifier_figures(result.exposure.mask, detector)
         self.log.info(
             "visit %d detector %d: seeing %.2f arcsec, zero point %.3f, astrometry %.1f mas with %d stars, %d sources",
             visit, detector, summary["fwhm_arcsec"], summary["zero_point"], summary["astrometric_rms_mas"],

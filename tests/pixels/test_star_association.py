@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+from proc_decam_dagster.camera.detectors import DETECTORS
+from proc_decam_dagster.pixels.mask import BAD, CR, SAT
 from proc_decam_dagster.pixels.measurement import FLAG_PLANES
 from proc_decam_dagster.pixels.star_association import associate, match_visit
-from proc_decam_dagster.pixels.visit_quality import judge, mean_direction, visit_row
+from proc_decam_dagster.pixels.visit_quality import amplifier_figures, judge, mean_direction, visit_row
 
 
 def visit_table(visit, seed, offset_mag=0.0, n=60, centre=(359.999, 2.0)):
@@ -32,7 +34,7 @@ def visit_table(visit, seed, offset_mag=0.0, n=60, centre=(359.999, 2.0)):
 
 def summary(zero_points):
     n = len(zero_points)
-    columns = {"fwhm_arcsec": 1.0, "astrometric_rms_mas": 10.0, "masked_fraction": 0.01, "sky_e": 900.0,
+    columns = {"fwhm_arcsec": 1.0, "astrometric_rms_mas": 10.0, "live_masked_fraction": 0.01, "sky_e": 900.0,
                "sky_rms_e": 30.0, "depth_5sigma_mag": 24.0, "mjd_mid": 58600.0, "exptime": 50.0, "flux_scale": 2.0,
                "dec": 2.0, "psf_e1": 0.02, "psf_e2": -0.01}  # fmt: skip
     table = Table({name: np.full(n, value) for name, value in columns.items()})
@@ -80,6 +82,25 @@ def test_a_zero_point_outlier_is_not_accepted_and_leaves_the_visits_medians_alon
     assert row["n_detectors"] == 4 and row["n_accepted"] == 3
     assert row["zero_point"] == pytest.approx(30.0)
     assert min(row["ra"], 360 - row["ra"]) < 0.2
+
+
+def test_a_lost_amplifier_does_not_cost_the_detector_its_other_half():
+    """One masked by the survey's list, or dead: the row says which; a CCD masked in patches is refused."""
+    masks = np.zeros((3, 4096, 2048), np.int32)
+    masks[1][DETECTORS[31].amplifier("B").bbox.slices] = BAD
+    masks[2, ::2] = BAD
+    masks[2, ::8] |= SAT
+    masks[2, 1::8] = CR
+    figures = [amplifier_figures(mask, 31) for mask in masks]
+    assert [each["lost_amplifiers"] for each in figures] == ["", "B", ""]
+    assert [each["live_masked_fraction"] for each in figures] == pytest.approx([0, 0, 0.625])
+    table = summary([30.0, 30.0, 30.0])
+    table["live_masked_fraction"] = [each["live_masked_fraction"] for each in figures]
+    judged = judge(table, match_visit(visit_table(7, 7), associate([])))
+    assert list(judged["accepted"]) == [True, True, False]
+    assert judged["reason"][2] == "62 % of the pixels masked"
+    masks[1] = BAD
+    assert amplifier_figures(masks[1], 31) == {"lost_amplifiers": "AB", "live_masked_fraction": 1.0}
 
 
 def test_mean_direction_across_the_meridian():
