@@ -19,6 +19,7 @@ from proc_decam_dagster.repository.substitutes import (
     certified_masters,
     describe_collection,
     own_masters,
+    record_use,
     use_masters,
 )
 from proc_decam_dagster.survey import datasets
@@ -149,6 +150,9 @@ def _take_back(repo: Repository, night: str, dataset: str, masters: set[Master])
         update_chain(repo, row.name, night)
         expected = {m: frames[m] for m in masters if m in frames}
         certified = certify_calibrations(repo, row.name, night, expected=expected, partial=True).certified
+    own = [ref for master, ref in own_masters(repo, night, dataset).items() if master in masters]
+    if own:  # what was made with the other night's is stale now, though these are no newer
+        record_use(repo, night, dataset, night, own, "override taken back")
     describe_collection(repo, night, dataset)
     return [
         f"night {night}: {dataset} of detectors {_list(masters)} no longer from another night, "

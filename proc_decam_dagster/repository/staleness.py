@@ -16,7 +16,7 @@ from proc_decam_dagster.repository.certify import outdated_masters
 from proc_decam_dagster.repository.chains import processing_chains, run_stamp
 from proc_decam_dagster.repository.exclusions import exclusions, exposure_nights
 from proc_decam_dagster.repository.queries import Master, find_made, find_refs
-from proc_decam_dagster.repository.substitutes import certified_masters
+from proc_decam_dagster.repository.substitutes import certified_masters, in_use_since
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.calibration_policy import CERTIFIED
 from proc_decam_dagster.survey.collections import Chain, coadd_inputs_collection, parse_chain
@@ -123,15 +123,14 @@ def _calibrated(repo: "Repository", chain: Chain) -> Iterable[Stale]:
 def _newer_masters(
     repo: "Repository", chain: Chain, dataset: str, products: Mapping[Master, list[Any]], masters: list[str]
 ) -> Iterable[Stale]:
-    """Find the products that are older than a master that they are made with."""
+    """Find the products that are older than a master that they are made with, or than the choice of that master."""
     for kind in masters:
-        certified = certified_masters(repo, chain.subset, kind)
+        since = in_use_since(repo, chain.subset, kind)
         old = [
             ref for master, refs in products.items()
-            if (source := certified.get(master) or certified.get(Master(master.detector))) is not None
-            for ref in refs if run_stamp(ref.run) < run_stamp(source.run)
+            for ref in refs if run_stamp(ref.run) < (since.get(master) or since.get(Master(master.detector), ""))
         ]  # fmt: skip
-        because = f"there is a newer {kind}"
+        because = f"another {kind} is certified since"
         if dataset == datasets.CALEXP:
             yield from _of_visits(repo, chain, [r for refs in products.values() for r in refs], old, because)
         elif old:  # of all detectors: they have their illumination in common

@@ -11,19 +11,20 @@ from lsst.daf.butler import CollectionType
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository.certify import VALID_BEGIN, VALID_END, certify_refs
+from proc_decam_dagster.repository.chains import run_stamp
 from proc_decam_dagster.repository.locks import user_name
 from proc_decam_dagster.repository.queries import Master, find_certified, master_of, night_frames, source_night
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.calibration_policy import OWN, CalibrationPolicy, days_apart, distance
-from proc_decam_dagster.survey.collections import calib_collection
+from proc_decam_dagster.survey.collections import STAMP, calib_collection
 from proc_decam_dagster.survey.nights import is_night
 from proc_decam_dagster.survey.proc_types import proc_type as proc_type_row
 
 log = logging.getLogger(__name__)
 
 RECORD = "calibration_substitutes.jsonl"
-"""Every use of another night's masters: when, who, why, which; one JSON object a line."""
+"""Every use of another night's masters, or of the own ones again: when, who, why, which; one JSON object a line."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,13 @@ def use_masters(repo: Repository, night: str, dataset: str, source: str, refs: I
     with repo.lock(collection, wait_seconds=60):
         certify_refs(repo.butler(writeable=True), collection, refs, VALID_BEGIN, VALID_END)
     describe_collection(repo, night, dataset)
+    record_use(repo, night, dataset, source, refs, why)
+    log.info("night %s: %d %s taken from night %s (%s)", night, len(refs), dataset, source, why)
+
+
+def record_use(repo: Repository, night: str, dataset: str, source: str, refs: Iterable[Any], why: str) -> None:
+    """Record that a night is calibrated with certain masters from now on: another night's, or its own again."""
+    refs = list(refs)
     entry = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"), "who": user_name(), "why": why, "night": night,
         "dataset": dataset, "from": source, "days": days_apart(night, source),
@@ -157,7 +165,22 @@ def use_masters(repo: Repository, night: str, dataset: str, source: str, refs: I
     }  # fmt: skip
     with repo.lock("calibration records", wait_seconds=60), (repo.state_dir / RECORD).open("a") as file:
         file.write(json.dumps(entry) + "\n")
-    log.info("night %s: %d %s taken from night %s (%s)", night, len(refs), dataset, source, why)
+
+
+def in_use_since(repo: Repository, night: str, dataset: str) -> dict[Master, str]:
+    """Return since when a night's certified masters are used, as names of RUNs tell a time.
+
+    That is when they were made, or when they were taken in the place of others, though they may be older than those.
+    """
+    certified = certified_masters(repo, night, dataset)
+    since = {master: run_stamp(ref.run) for master, ref in certified.items()}
+    for entry in substitutes_recorded(repo):
+        if (entry["night"], entry["dataset"]) == (night, dataset):
+            stamp = datetime.fromisoformat(entry["when"]).astimezone(UTC).strftime(STAMP)
+            for master in certified.keys() & {Master(**data_id) for data_id in entry["masters"]}:
+                if certified[master].run in entry["runs"]:
+                    since[master] = max(since[master], stamp)
+    return since
 
 
 def substitutes_recorded(repo: Repository) -> list[dict[str, Any]]:

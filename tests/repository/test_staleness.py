@@ -6,7 +6,9 @@ from lsst.daf.butler import CollectionType
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository import exclude, find_stale, update_chain
 from proc_decam_dagster.repository.certify import certify_refs
+from proc_decam_dagster.repository.overrides import add_override
 from proc_decam_dagster.survey import datasets
+from proc_decam_dagster.survey.collections import run_name
 
 NIGHT = "20190401"
 VISIT = 845005
@@ -50,8 +52,26 @@ def test_a_newer_bias_makes_its_ccd_stale_and_no_other(calibrated, make):
     certify_refs(calibrated.butler(writeable=True), f"{NIGHT}/calib/bias", [new])
     (stale,) = find_stale(calibrated, f"{NIGHT}/*")
     assert (stale.chain, stale.dataset) == (f"{NIGHT}/drp", datasets.CALEXP)
-    assert stale.data_ids == [{"detector": 25, "visit": VISIT}] and stale.because == "there is a newer bias"
+    assert stale.data_ids == [{"detector": 25, "visit": VISIT}] and stale.because == "another bias is certified since"
     assert stale.command.endswith(f" drp {NIGHT} --no-skip-existing")  # it is the night's only visit
+
+
+def test_a_bias_that_is_older_but_taken_since_makes_its_ccd_stale(calibrated, make):
+    """By an override: the other night's master is not newer than the exposures."""
+    other = "20190330"
+    older = make(datasets.BIAS, f"{other}/bias", "20190401T000001Z", CALIBRATION, is_calibration=True, detector=25)
+    certify_refs(calibrated.butler(writeable=True), f"{other}/calib/bias", [older])
+    add_override(calibrated, NIGHT, "bias", other, (25,), "tape bump")
+
+    def stale() -> list:
+        return [(s.because, s.data_ids) for s in find_stale(calibrated, f"{NIGHT}/drp")]
+
+    taken = [("another bias is certified since", [{"detector": 25, "visit": VISIT}])]
+    assert stale() == taken
+    made = run_name(f"{NIGHT}/drp", "DRP", "step1").rpartition("/")[2]
+    make(datasets.CALEXP, f"{NIGHT}/drp", made, ("instrument", "visit", "detector"), visit=VISIT, detector=25)
+    update_chain(calibrated, "drp", NIGHT)
+    assert stale() == []
 
 
 def test_what_has_an_amplifier_masked_since_is_stale(calibrated):
