@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from proc_decam_dagster import checks, schedules, sensors
-from proc_decam_dagster.assets import calibrations, differences, plan, references, science, survey, templates
+from proc_decam_dagster.assets import calibrations, differences, pages, plan, references, science, survey, templates
 from proc_decam_dagster.resources import ArchiveClient, ButlerRepository, Execution, Limits, Survey
 
 
@@ -29,7 +29,7 @@ def build_definitions(**resources: Any) -> dg.Definitions:
         "execution": Execution.from_environment(),
         "limits": Limits.from_environment(),
     }
-    stages = (survey, plan, references, calibrations, science, templates, differences)
+    stages = (survey, plan, references, calibrations, science, templates, differences, pages)
     return dg.Definitions(
         assets=with_links_to_code([asset for stage in stages for asset in stage.ASSETS]),
         asset_checks=checks.CHECKS,

@@ -1,4 +1,4 @@
-"""Schedules and their jobs: the upkeep of Dagster's own storage."""
+"""Schedules and their jobs: the upkeep of Dagster's own storage, and of the static pages."""
 
 import dagster as dg
 from pydantic import Field
@@ -83,6 +83,11 @@ SCHEDULES = [
         name="event_log_clean_up_daily", job=event_log_clean_up, cron_schedule="0 12 * * *",
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description="Keeps Dagster's storage small; off until someone turns it on.",
-    )
+    ),
+    dg.ScheduleDefinition(
+        name="pages_daily", target=dg.AssetSelection.assets("survey_page"), cron_schedule="0 15 * * *",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="Brings the static pages of the survey and its nights up to date; off until someone turns it on.",
+    ),
 ]  # fmt: skip
 JOBS = [event_log_clean_up]

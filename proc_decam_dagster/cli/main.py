@@ -51,6 +51,7 @@ COMMANDS = {
     # How it stands
     "status": ("status", "Nights and templates at a glance."),
     "failures": ("failures", "What failed, cause by cause, and the next command for each."),
+    "page": ("page", "Static pages of the survey and its nights, to look at in any browser."),
 }
 """Command → module of this package, and its line in the help: listing the commands imports none of them."""
 

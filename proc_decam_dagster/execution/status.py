@@ -1,7 +1,7 @@
 """A survey's nights and templates at a glance: how each chain stands, from the registry and the ledger."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +25,25 @@ interrupted. ``missing``: there are raws, and nothing was run. ``unknown``: othe
 
 @dataclass
 class Cell:
-    """How a chain stands: ``good`` of ``total`` detectors (patches for a template) have come through all its steps."""
+    """How a chain stands: ``good`` of ``total`` detectors (patches for a template) have come through all its steps.
+
+    Attributes
+    ----------
+    units : `dict` [`str`, `bool`]
+        Detector (patch) → whether it has; of a calibration, whether its master is certified.
+    counts : `dict` [`str`, `dict`]
+        Step → number of its quanta that succeeded, were skipped, failed, were blocked, the last time that it ended.
+    ended : `str`
+        When a step last ended, as the stamps in names of RUNs are written.
+    """
 
     state: str = NONE
     good: int = 0
     total: int = 0
     detail: str = ""
+    units: dict[str, bool] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    ended: str = ""
 
     def __str__(self) -> str:
         counts = f" {self.good}" if self.good == self.total else f" {self.good}/{self.total}"
@@ -46,8 +59,18 @@ class SurveyStatus:
     templates: dict[str, Cell] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-friendly values."""
-        return asdict(self)
+        """Return states and numbers as JSON-friendly values."""
+
+        def told(cells: Mapping[str, Cell]) -> dict[str, Any]:
+            return {
+                name: {k: getattr(cell, k) for k in ("state", "good", "total", "detail")}
+                for name, cell in cells.items()
+            }
+
+        return {
+            "columns": self.columns, "nights": {night: told(cells) for night, cells in self.nights.items()},
+            "templates": told(self.templates),
+        }  # fmt: skip
 
 
 @dataclass
@@ -59,7 +82,12 @@ class _Known:
     told: set[str] = field(default_factory=set)
     ended: dict[str, str] = field(default_factory=dict)
     units: dict[str, dict[tuple[str, str], bool]] = field(default_factory=dict)
-    unwell: dict[str, bool] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def unwell(self) -> bool:
+        """Whether a step failed in parts the last time that it ended."""
+        return any(count["failed"] or count["blocked"] for count in self.counts.values())
 
 
 def survey_status(repository: "Repository") -> SurveyStatus:
@@ -110,45 +138,53 @@ def _known(collections: Iterable[str], runs: Iterable[str], steps: Iterable[Mapp
         chain.ended[record["step"]] = datetime.fromtimestamp(record["ended"], UTC).strftime(STAMP)
         for how in ("good", "bad"):
             units |= {(dim, name): how == "good" for dim, names in standing[how].items() for name in names}
-        chain.unwell[record["step"]] = bool(standing["counts"]["failed"] or standing["counts"]["blocked"])
+        chain.counts[record["step"]] = standing["counts"]
     return known
 
 
 def _cell(chain: Chain, known: Mapping[str, _Known], running: Mapping[str, str]) -> Cell:
     what, name = known.get(str(chain)), str(chain)
-    if name in running:
-        return Cell(RUNNING, *_count(what, chain), running[name])
+    cell = _counted(what or _Known(), chain)
+    cell.state, cell.detail = (RUNNING, running[name]) if name in running else _state(what, chain, cell)
+    return cell
+
+
+def _state(what: _Known | None, chain: Chain, cell: Cell) -> tuple[str, str]:
+    """Return how a chain that is not running stands, and more about it."""
     if what is None or not (what.runs or what.units):
-        return Cell()
+        return NONE, ""
     if not what.units:
-        return Cell(UNKNOWN)
-    good, total = _count(what, chain)
+        return UNKNOWN, ""
     steps = proc_types.proc_type(chain.proc_type).steps
     left = [step for step in steps if step not in what.units]
     for step, runs in what.runs.items():  # one that came after the last that ended was cut off
         if any(run.rsplit("/", 1)[-1] > what.ended.get(step, "") for run in runs - what.told):
-            return Cell(UNFINISHED, good, total)
-    if total and not good:
-        return Cell(FAILED, good, total)
+            return UNFINISHED, ""
+    if cell.total and not cell.good:
+        return FAILED, ""
     if left:
-        return Cell(PARTIAL, good, total, f"{left[0]} to do")
-    return Cell(PARTIAL if good < total or any(what.unwell.values()) else OK, good, total)
+        return PARTIAL, f"{left[0]} to do"
+    return PARTIAL if cell.good < cell.total or what.unwell else OK, ""
 
 
-def _count(what: _Known | None, chain: Chain) -> tuple[int, int]:
-    """Return how many detectors (patches) are good in all steps, and how many there are."""
+def _counted(what: _Known, chain: Chain) -> Cell:
+    """Return a cell with what is known of a chain's detectors (patches) and steps."""
     dimension = "patch" if chain.proc_type == "coadd" else "detector"
     well: dict[str, bool] = {}
-    for units in what.units.values() if what else ():
+    for units in what.units.values():
         for (kind, name), good in units.items():
             if kind == dimension:
                 well[name] = well.get(name, True) and good
-    return sum(well.values()), len(well)
+    ended = max(what.ended.values(), default="")
+    return Cell(good=sum(well.values()), total=len(well), units=well, counts=what.counts, ended=ended)
 
 
 def _count_certified(cell: Cell, certified: set[int]) -> None:
     """Let a calibration's cell count what is certified: nothing else is of use."""
-    cell.good, cell.total = len(certified), max(cell.total, len(certified))
+    if not cell.detail:  # all steps have ended
+        cell.units = dict.fromkeys(cell.units, False)
+    cell.units = cell.units | {str(detector): True for detector in sorted(certified)}
+    cell.good, cell.total = len(certified), len(cell.units)
     if cell.state == OK and cell.good < cell.total:
         cell.state = PARTIAL if cell.good else FAILED
         cell.detail = "certified"

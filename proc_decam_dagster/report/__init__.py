@@ -24,6 +24,7 @@ _HOMES = {
     "coadd_pictures": "coadd_pictures",
     "difference_picture": "difference_pictures",
     "difference_pictures": "difference_pictures",
+    "make_pages": "pages.making",
     "bright_fakes": "recovery",
     "completeness": "recovery",
     "completeness_picture": "recovery",
