@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.execution import local
-from proc_decam_dagster.execution.local import GraphOutcome, GraphRun
+from proc_decam_dagster.execution.graph_run import GraphOutcome
+from proc_decam_dagster.execution.local import LocalRun
 from proc_decam_dagster.execution.memory import MACHINE
 from proc_decam_dagster.execution.outputs import graph_file
 
@@ -46,7 +47,7 @@ class Local:
         self.pool.preload({task.task_class.__module__ for task in step_graph.graph.pipeline_graph.tasks.values()})
         file = graph_file(Path(repository.state_dir) / GRAPHS, run)
         butler = repository.butler(writeable=True)
-        return GraphRun(
+        return LocalRun(
             butler, repository.root, step_graph, file, self.pool, step=step, chain=chain, run=run, **options
         ).execute()
 

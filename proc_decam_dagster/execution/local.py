@@ -4,25 +4,22 @@ import errno
 import heapq
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import networkx
 from lsst.pipe.base.graph_walker import GraphWalker
 
 from proc_decam_dagster.errors import disk_full
-from proc_decam_dagster.execution import failures
-from proc_decam_dagster.execution.attempts import FAILED, INTERRUPTED, SUCCEEDED, Attempt, QuantumName, data_id_key
+from proc_decam_dagster.execution import failures, graph_run
+from proc_decam_dagster.execution.attempts import FAILED, INTERRUPTED, SUCCEEDED, Attempt
+from proc_decam_dagster.execution.graph_run import GraphOutcome, GraphRun
 from proc_decam_dagster.execution.interrupts import deferred
-from proc_decam_dagster.execution.ledger import Ledger
 from proc_decam_dagster.execution.memory import GROWTH, MACHINE
-from proc_decam_dagster.execution.outputs import Outputs, write_graph
+from proc_decam_dagster.execution.outputs import write_graph
 from proc_decam_dagster.execution.patience import IMPATIENT_SECONDS, PATIENCE_SECONDS, patiently
 from proc_decam_dagster.execution.pool import Ended, WorkerPool
-from proc_decam_dagster.execution.report import Progress
 from proc_decam_dagster.execution.worker import Work
 
 if TYPE_CHECKING:
@@ -31,82 +28,35 @@ if TYPE_CHECKING:
     from proc_decam_dagster.execution.graph import StepGraph
 
 BACKEND = "local"
-FLUSH_SECONDS = 60.0
-"""Outputs that are ready are registered at least this often: what a crash of the driver can cost."""
 
 
-@dataclass
-class GraphOutcome:
-    """How the quanta of a graph stand, and what running them took.
-
-    ``attempts`` are the newest ones by quantum; ``tried`` counts all executions in this graph.
-    """
-
-    succeeded: set[QuantumName] = field(default_factory=set)
-    blocked: set[QuantumName] = field(default_factory=set)
-    failed: dict[QuantumName, Attempt] = field(default_factory=dict)
-    tried: dict[QuantumName, int] = field(default_factory=dict)
-    peak_mb: float = 0.0
-    register_seconds: float = 0.0
-
-
-class GraphRun:
-    """One graph, run once.
+class LocalRun(GraphRun):
+    """A graph, run on warm workers.
 
     Parameters
     ----------
-    butler : `~lsst.daf.butler.Butler`
-        Writeable.
-    root : `pathlib.Path`
-        Root of its repository, for the workers.
+    butler, root
+        See `GraphRun`.
     step_graph : `StepGraph`
         What to run.
     path : `pathlib.Path`
         Where the graph is written for the workers; deleted afterwards.
     pool : `WorkerPool`
         Its workers stay warm.
-    step, chain, run : `str`
-        For the ledger and the progress.
-    ledger : `Ledger`
-        Told of all attempts.
-    retries : `int`, optional
-        How often a transient failure is repeated at most.
-    earlier : `~collections.abc.Mapping` [`QuantumName`, `int`], optional
-        Failed attempts of earlier runs, which count too.
-    memory_mb : `float`, optional
-        What a quantum may take at first (MB); an equal share of the machine's memory if not given.
-    requests : `~collections.abc.Mapping` [`QuantumName`, `float`], optional
-        What those may take that ran out of memory in earlier runs (MB).
-    time_limit : `float`, optional
-        Seconds that a quantum may take.
-    progress : `~collections.abc.Callable`, optional
-        Called with a `Progress` after every quantum.
+    **options
+        Those of `GraphRun`.
     """
 
     def __init__(
-        self, butler: "Butler", root: Path, step_graph: "StepGraph", path: Path, pool: WorkerPool, *, step: str,
-        chain: str, run: str, ledger: Ledger, retries: int = 2, earlier: Mapping[QuantumName, int] | None = None,
-        memory_mb: float | None = None, requests: Mapping[QuantumName, float] | None = None,
-        time_limit: float | None = None, progress: Callable[[Progress], None] | None = None,
-    ) -> None:  # fmt: skip
-        self.graph = step_graph.graph
-        self.path, self.root, self.pool = path, root, pool
-        self.step, self.ledger, self.retries = step, ledger, retries
-        self.time_limit, self.progress = time_limit, progress
-        self.earlier = earlier or {}
-        self.memory_mb, self.requests = memory_mb, dict(requests or {})
-        self.nodes = self.graph.quantum_only_xgraph.nodes
-        self.names: dict[UUID, QuantumName] = {
-            q: (node["task_label"], data_id_key(dict(node["data_id"].required))) for q, node in self.nodes.items()
-        }
-        self.outcome = GraphOutcome()
-        self.outputs = Outputs(butler, root, self.graph, run)
+        self, butler: "Butler", root: Path, step_graph: "StepGraph", path: Path, pool: WorkerPool, **options: Any
+    ) -> None:
+        super().__init__(butler, root, step_graph.graph, **options)
+        self.path, self.pool = path, pool
         write_graph(step_graph.components, path)
-        self._journal = ledger.journal(chain=chain, run=run, step=step, backend=BACKEND)
+        self._journal = self.ledger.journal(chain=self.chain, run=self.run, step=self.step, backend=BACKEND)
         self._keys: dict[UUID, str] = {}
         self._begun: set[UUID] = set()
         self._killed = False
-        self._flushed = self._started = time.monotonic()
 
     def execute(self) -> GraphOutcome:
         """Run the graph to its end, or until Ctrl-C; in both cases the outputs of what finished are registered.
@@ -144,7 +94,7 @@ class GraphRun:
         for key in self._journal.under_way:
             self._journal.end(key, outcome=INTERRUPTED)
         try:
-            self._flush(patience)
+            self.flush(patience)
             left = [q for q in self._begun if self.names[q] not in self.outcome.succeeded]
             self.outputs.discard(left, killed=self._killed)
             self.path.unlink(missing_ok=True)
@@ -176,9 +126,9 @@ class GraphRun:
                         later.append(end.work.quantum)
                     elif again:
                         heapq.heappush(ready, (1, order := order + 1, end.work.quantum))
-                if time.monotonic() - self._flushed > FLUSH_SECONDS:
+                if time.monotonic() - self.flushed > graph_run.FLUSH_SECONDS:
                     with deferred():
-                        self._flush(PATIENCE_SECONDS)
+                        self.flush(PATIENCE_SECONDS)
                 if ended:
                     break
 
@@ -200,7 +150,6 @@ class GraphRun:
         quantum, result = end.work.quantum, end.outcome
         MACHINE.release(quantum)
         name = self.names[quantum]
-        self.outcome.tried[name] = tries = self.outcome.tried.get(name, 0) + 1
         types = result.exception_types if result else (end.cause,)
         message = result.message if result else end.message
         ok = bool(result and result.ok)
@@ -213,7 +162,7 @@ class GraphRun:
             outcome=SUCCEEDED if ok else INTERRUPTED if full else FAILED, exception=types[0] if types else "",
             message=message, transient=transient,
         )  # fmt: skip
-        self.outcome.peak_mb = max(self.outcome.peak_mb, attempt.peak_memory_mb)
+        tries = self.count(attempt)
         if full:  # every other quantum would fail of it too
             raise disk_full(OSError(errno.ENOSPC, "", str(self.root)))
         if result and result.provenance:
@@ -230,29 +179,11 @@ class GraphRun:
         else:
             self.outcome.failed[name] = attempt
             self.outcome.blocked |= {self.names[q] for q in walker.fail(quantum)}
-        self._tell(name[0])
+        self.tell(name[0])
         return again
 
-    def _tell(self, task: str) -> None:
-        """Call the progress callback."""
-        if self.progress is None:
-            return
-        done = len(self.outcome.succeeded) + len(self.outcome.failed) + len(self.outcome.blocked)
-        seconds = time.monotonic() - self._started
-        left = len(self.names) - done
-        self.progress(
-            Progress(
-                self.step, task, done, len(self.names), len(self.outcome.failed), len(self.outcome.blocked), seconds,
-                seconds / max(done, 1) * left,
-            )
-        )  # fmt: skip
+    def settled(self) -> list[Attempt]:
+        return self._journal.take()
 
-    def _flush(self, patience: float) -> None:
-        """Write the new outputs to the registry and the new attempts to the ledger."""
-        start = time.monotonic()
-        patiently(self.outputs.register, seconds=patience, before_repeat=self.outputs.forget_registered)
-        attempts = self._journal.take()
-        self.ledger.record(attempts, seconds=patience)
+    def recorded(self, attempts: list[Attempt]) -> None:
         self._journal.taken(attempts)
-        self._flushed = time.monotonic()
-        self.outcome.register_seconds += self._flushed - start

@@ -20,17 +20,21 @@ OUTPUTS = {"added": 12, "bias": 4} | {f"cpBiasIsr_{k}": 12 for k in ("log", "met
 OUTPUTS |= {f"cpBiasCombine_{k}": 4 for k in ("log", "metadata")}
 
 PROGRAM = """
-import json, sys
+import json, os, signal, sys
 from toy.repository import ToyRepository
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.execution import WorkerPool, local, run_pipeline
-local.FLUSH_SECONDS = 0.3
-repository, options = ToyRepository(sys.argv[1]), json.loads(sys.argv[2])
+from proc_decam_dagster.execution import WorkerPool, graph_run, run_pipeline
+graph_run.FLUSH_SECONDS = 0.3
+repository, options, quanta = ToyRepository(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
 with WorkerPool(2, preload=("toy.tasks",)) as pool:
+    def tell(progress):
+        print("done", *pool.pids, flush=True)
+        if progress.step == "step1" and progress.done == quanta:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
     print("begun", flush=True)
     try:
-        report = run_pipeline(repository, "bias", "20190401", pool=pool, **options,
-                              progress=lambda p: print("done", *pool.pids, flush=True))
+        report = run_pipeline(repository, "bias", "20190401", pool=pool, progress=tell, **options)
     except SurveyError as error:
         sys.exit(f"error: {error}")
 sys.exit(0 if report.ok else str(report))
@@ -48,12 +52,15 @@ class Night:
             "config": {"cpBiasIsr:seconds": 0.1, "cpBiasIsr:diary": str(diary)},
         }  # fmt: skip
 
-    def start(self) -> subprocess.Popen:
-        """Start the program; it writes a line when it begins and after each quantum, with its workers' ids."""
+    def start(self, stop_after: int = 0) -> subprocess.Popen:
+        """Start the program; it writes a line when it begins and after each quantum, with its workers' ids.
+
+        After so many frames it stops itself, until it gets SIGCONT.
+        """
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
         return subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(self.repository.root), json.dumps(self.options)], env=environment,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-c", PROGRAM, str(self.repository.root), json.dumps(self.options), str(stop_after)],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
     def at(self, process: subprocess.Popen, moment: float) -> list[int]:

@@ -126,10 +126,12 @@ def test_full_disk(night, mounted, tmp_path, pool, seed):
     shutil.copytree(night.repository.root, root)
     night.repository = ToyRepository(root)
     filler, chance = root.parent / "filler", random.Random(f"disk {seed}")
-    process = night.start()
-    night.at(process, chance.uniform(1 / 16, 0.7))
-    with suppress(OSError), open(filler, "wb") as file:  # the night writes as well: the last bytes may not fit
-        file.write(bytes(max(shutil.disk_usage(root).free - chance.randrange(0, 8) * 1024, 0)))
+    # It stands still while the disk is filled, and what it then has left to do needs more than what is left free.
+    process = night.start(stop_after=chance.randint(1, 8))
+    assert os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT).si_code == os.CLD_STOPPED
+    with suppress(OSError), open(filler, "wb") as file:  # its workers write as well: the last bytes may not fit
+        file.write(bytes(max(shutil.disk_usage(root).free - chance.randrange(0, 10) * 4096, 0)))
+    process.send_signal(signal.SIGCONT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode != 0, "the disk was not full"
     assert "no space left" in errors.lower() or "disk is full" in errors, errors

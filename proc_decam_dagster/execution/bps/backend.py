@@ -14,7 +14,7 @@ from proc_decam_dagster.execution.outputs import write_graph
 
 if TYPE_CHECKING:
     from proc_decam_dagster.execution.graph import StepGraph
-    from proc_decam_dagster.execution.local import GraphOutcome
+    from proc_decam_dagster.execution.graph_run import GraphOutcome
     from proc_decam_dagster.execution.pool import WorkerPool
     from proc_decam_dagster.repository import Repository
 

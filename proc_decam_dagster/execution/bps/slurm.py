@@ -53,7 +53,10 @@ def submit(script: Path, environment: Mapping[str, str] | None = None) -> str:
     return _ask(["sbatch", "--parsable", str(script)], environment).strip().split(";")[0]
 
 
-def write_script(path: Path, command: list[str], *, name: str, output: Path, options: str = "", init: str = "") -> Path:
+def write_script(
+    path: Path, command: list[str], *, name: str, output: Path, options: str = "", init: str = "",
+    folder: Path | None = None,
+) -> Path:  # fmt: skip
     """Write a batch script that runs a command.
 
     Parameters
@@ -66,10 +69,13 @@ def write_script(path: Path, command: list[str], *, name: str, output: Path, opt
         The job's name.
     options, init : `str`, optional
         Lines of ``#SBATCH``, and shell commands before it.
+    folder : `pathlib.Path`, optional
+        Where it runs; where the job was submitted if not given.
     """
+    change = [f"cd {shlex.quote(str(folder))} || exit 1"] if folder else []
     lines = [
         "#!/bin/bash", f"#SBATCH --job-name={name}", f"#SBATCH --output={output}", "#SBATCH --open-mode=append",
-        *(line for line in options.splitlines() if line.strip()), init, f"exec {shlex.join(command)}",
+        *(line for line in options.splitlines() if line.strip()), init, *change, f"exec {shlex.join(command)}",
     ]  # fmt: skip
     path.write_text("\n".join(lines) + "\n")
     return path

@@ -100,6 +100,7 @@ class Submission:
             script = slurm.write_script(
                 self.directory / "driver.sh", command, name=self.driver_name, output=self.directory / LOG,
                 options=self.batch.get("options", ""), init=self.batch.get("worker_init", ""),
+                folder=self.directory,  # Parsl's launchers write their scripts where they stand
             )  # fmt: skip
             slurm.submit(script, self._environment())
             return

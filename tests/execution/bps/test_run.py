@@ -3,6 +3,7 @@
 import os
 import signal
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import yaml
@@ -76,7 +77,9 @@ def test_memory_is_doubled_in_the_request_until_it_is_enough(repository, steps, 
     assert asked == [2048, 4096, 8192]
 
 
-def test_the_workflows_process_may_be_a_slurm_job(repository, steps, slurm_site):
+def test_the_workflows_process_may_be_a_slurm_job(repository, steps, slurm_site, tmp_path, monkeypatch):
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.chdir(here)
     site = yaml.safe_load(slurm_site.read_text())
     site["workflowJob"] = {"options": "#SBATCH --cpus-per-task=1 --mem=1G"}
     site["site"]["cluster"] |= {"nodes": 2, "cores_per_node": 1}  # a block of several nodes is started by srun
@@ -84,26 +87,40 @@ def test_the_workflows_process_may_be_a_slurm_job(repository, steps, slurm_site)
     report = run_step(repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, backend=Bps(slurm_site))
     assert report.ok and report.succeeded == 24
     assert {a.host for a in Ledger.of(repository).attempts(CHAIN)} == {"n1", "n2"}
+    assert not list(here.iterdir())  # where the command is typed nothing is left
     assert len(made(repository, "two")) == len(set(made(repository, "two"))) == 12
 
 
-def test_any_workload_management_system(repository, steps, tmp_path):
+@pytest.fixture
+def other_site(tmp_path) -> Path:
+    """The site file of a toy workload management system."""
     site = tmp_path / "site.yaml"
     site.write_text(
         "wmsServiceClass: toy_wms.ToyService\ncomputeSite: anywhere\nsite: {anywhere: {class: none, cores: 2}}\n"
     )
+    return site
+
+
+def test_any_workload_management_system(repository, steps, other_site):
     config = {"first:bad": [2], "first:badExposures": [101]}
-    report = run_step(repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, config=config, backend=Bps(site))
+    report = run_step(repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, config=config, backend=Bps(other_site))
     assert (report.succeeded, report.failed, report.blocked) == (22, 1, 1)
     assert len(made(repository, "two")) == len(set(made(repository, "two"))) == 11
     assert not unfinished(repository.state_dir)
 
 
-def test_a_process_that_only_watches_may_die(repository, steps, tmp_path):
-    site = tmp_path / "site.yaml"
-    site.write_text(
-        "wmsServiceClass: toy_wms.ToyService\ncomputeSite: anywhere\nsite: {anywhere: {class: none, cores: 2}}\n"
-    )
+def test_a_full_disk_stops_the_step_and_counts_as_no_failure(repository, steps, other_site, pool):
+    config = {"first:bad": [2], "first:badExposures": [101], "first:mode": "full"}
+    options = {"pipeline": steps, "where": "exposure=101"}
+    with pytest.raises(SurveyError, match="no disk space for .*; free some, and run the command again"):
+        run_step(repository, "bias", NIGHT, "chainOfTwo", config=config, backend=Bps(other_site), **options)
+    attempts = Ledger.of(repository).attempts(CHAIN)
+    assert {a.outcome for a in attempts if a.exception} == {"interrupted"}
+    assert run_step(repository, "bias", NIGHT, "chainOfTwo", pool=pool, **options).ok
+    assert made(repository, "two") == [(101, d) for d in (1, 2, 3, 4)]
+
+
+def test_a_process_that_only_watches_may_die(repository, steps, other_site):
     killed = []
 
     def kill_once(_) -> None:
@@ -113,7 +130,7 @@ def test_a_process_that_only_watches_may_die(repository, steps, tmp_path):
             os.kill(killed[0], signal.SIGKILL)
 
     report = run_step(
-        repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, config={"first:seconds": 0.3}, backend=Bps(site),
+        repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, config={"first:seconds": 0.3}, backend=Bps(other_site),
         progress=kill_once,
     )  # fmt: skip
     assert killed and report.ok and report.succeeded == 24

@@ -20,7 +20,9 @@ class AddConnections(PipelineTaskConnections, dimensions=FRAME, defaultTemplates
 class AddConfig(PipelineTaskConfig, pipelineConnections=AddConnections):
     bad = ListField(dtype=int, default=[], doc="Detectors that fail.")
     badExposures = ListField(dtype=int, default=[], doc="Exposures in which they fail; all if empty.")
-    mode = Field(dtype=str, default="error", doc="How: error, partial, allocate, memory, os, kill, exit, slow, nowork.")
+    mode = Field(
+        dtype=str, default="error", doc="How: error, partial, allocate, memory, os, full, kill, exit, slow, nowork."
+    )
     times = Field(dtype=int, default=10**6, doc="How often a bad quantum fails before it succeeds.")
     memory = Field(dtype=str, default="", doc="Folder that remembers how often it failed.")
     seconds = Field(dtype=float, default=0.0, doc="How long every quantum takes.")
@@ -68,6 +70,8 @@ class AddTask(PipelineTask):
                 raise MemoryError("Unable to allocate toy memory")
             case "os":
                 raise OSError(5, "Input/output error")
+            case "full":
+                raise OSError(28, "No space left on device")
             case "kill":
                 butlerQC.put(Struct(after={"value": 0.0}), outputRefs)
                 os.kill(os.getpid(), signal.SIGKILL)
