@@ -15,9 +15,10 @@ from proc_decam_dagster.execution.backends import GRAPHS, Local, back_end
 from proc_decam_dagster.execution.bps import resume
 from proc_decam_dagster.execution.coadd_memory import coadd_requests
 from proc_decam_dagster.execution.graph import StepGraph, build_graph, load_pipeline
+from proc_decam_dagster.execution.graph_run import GraphOutcome
 from proc_decam_dagster.execution.interrupts import deferred, terminate_as_interrupt
 from proc_decam_dagster.execution.ledger import Ledger
-from proc_decam_dagster.execution.local import BACKEND, GraphOutcome
+from proc_decam_dagster.execution.local import BACKEND
 from proc_decam_dagster.execution.outputs import clear_up
 from proc_decam_dagster.execution.patience import IMPATIENT_SECONDS, PATIENCE_SECONDS, patiently
 from proc_decam_dagster.execution.pipelines import pipeline_path, split_fragment
