@@ -91,11 +91,11 @@ def bench_science(folder: Path, ccds: int | None = None) -> Iterator[Figure]:
         yield Figure("science", **figure)
 
 
-def bench_dagster(folder: Path) -> Iterator[Figure]:
+def bench_dagster(folder: Path, part: str | None = None) -> Iterator[Figure]:
     """Dagster's face: load, a night's run, pages and sensors of a survey of 1,000 nights."""
     import dagster_figures
 
-    for figure in dagster_figures.bench_dagster(folder):
+    for figure in dagster_figures.bench_dagster(folder, [part] if part else dagster_figures.PARTS):
         yield Figure("dagster", **figure)
 
 
@@ -110,10 +110,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=sorted(BENCHES), help="one benchmark; all if not given")
     parser.add_argument("--ccds", type=int, help="science: CCDs of the exposure that is timed, 62 for all (default 8)")
+    parser.add_argument("--part", choices=("load", "night", "scale"), help="dagster: one part; all if not given")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="decam-bench-") as folder:
         for name in [args.only] if args.only else BENCHES:
-            options = {"ccds": args.ccds} if name == "science" else {}
+            options = {"science": {"ccds": args.ccds}, "dagster": {"part": args.part}}.get(name, {})
             for figure in BENCHES[name](Path(folder), **options):
                 print(json.dumps(asdict(figure)), flush=True)
     return 0

@@ -10,7 +10,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -48,14 +48,20 @@ def figure(name: str, value: float, unit: str, target: float | None = None, **pe
     return {"figure": name, "value": round(value, 3), "unit": unit, "target": target, "met": met, **peer}
 
 
-def bench_dagster(folder: Path) -> Iterator[dict]:
-    """All figures."""
+PARTS = ("load", "night", "scale")
+
+
+def bench_dagster(folder: Path, parts: Collection[str] = PARTS) -> Iterator[dict]:
+    """Figures of some parts: the load of the definitions, a night's run, a survey of 1,000 nights."""
     from dagster_scale import scale_figures
 
     folder.mkdir(parents=True, exist_ok=True)
-    yield from load_figures()
-    yield from night_figures(folder / "night")
-    yield from scale_figures(folder / "scale")
+    if "load" in parts:
+        yield from load_figures()
+    if "night" in parts:
+        yield from night_figures(folder / "night")
+    if "scale" in parts:
+        yield from scale_figures(folder / "scale")
 
 
 def load_figures() -> Iterator[dict]:

@@ -12,6 +12,10 @@ from proc_decam_dagster.resources.survey import absolute
 if TYPE_CHECKING:
     from proc_decam_dagster.repository import Repository
 
+CONFIGURATION = "butler.yaml"
+
+_opened: dict[tuple[Path, int, int], "Repository"] = {}
+
 
 class ButlerRepository(dg.ConfigurableResource):
     """Root of the repository, and the engine that a new one is made with."""
@@ -28,13 +32,29 @@ class ButlerRepository(dg.ConfigurableResource):
 
     def exists(self) -> bool:
         """Whether a Butler repository is there."""
-        return (self.path / "butler.yaml").is_file()
+        return (self.path / CONFIGURATION).is_file()
 
     def open(self) -> "Repository":
-        """Open the repository; an error says how to make it."""
+        """Return the repository, opened once a process: an asset and its checks share it. An error says how to make it.
+
+        One that has been made anew in the same place is opened anew.
+        """
         from proc_decam_dagster.repository import open_repository
 
-        return open_repository(self.path)
+        state = self._state()
+        if state not in _opened:
+            found = open_repository(self.path)
+            state = self._state()  # it may have completed the configuration
+            _opened[state] = found
+        return _opened[state]
+
+    def _state(self) -> tuple[Path, int, int]:
+        """Return what tells one repository from another that has been made in its place."""
+        try:
+            found = (self.path / CONFIGURATION).stat()
+        except OSError:
+            return self.path, 0, 0
+        return self.path, found.st_ino, found.st_mtime_ns
 
     def ensure(self) -> "Repository":
         """Open the repository, creating it (instrument, curated calibrations, rings skymap) if it is not there."""
