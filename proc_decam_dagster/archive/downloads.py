@@ -391,6 +391,7 @@ class _Worker:
         self.known = ledger.entries(files)
         self.space, self.lock = SpaceGuard(directory), FolderLock(directory)
         self.stop = threading.Event()
+        self.idle, self.running, self.finished = threading.Condition(), 0, []
         self.full = threading.Event()
         self.silent = 0
         self.left = _Left(
@@ -408,10 +409,9 @@ class _Worker:
         pool = ThreadPoolExecutor(jobs)
         ended: SimpleQueue = SimpleQueue()
         told = fetched = fetched_bytes = 0
-        futures: list[Future] = []
         try:
             for file in self.files.values():
-                futures.append(_submit(pool, ended, partial(self.one, file)))
+                _submit(pool, ended, partial(self._counted, file))
             while len(results) < len(self.files):
                 new = [future.result() for future in _next(ended, TELL_SECONDS)]
                 self._record(new, results)
@@ -429,18 +429,34 @@ class _Worker:
                         self.ledger.tell_run(run, told - start, fetched, fetched_bytes)
                     if watch:
                         watch(self.meter.snapshot())
-        except BaseException:  # also Ctrl-C: end the threads soon, keep what is known
-            self.stop.set()
+        except BaseException:  # also Ctrl-C, wherever it falls: end the threads soon, keep what is known
+            with self.idle:
+                self.stop.set()
             self.archive.stop()
             pool.shutdown(cancel_futures=True)
-            # Of all files: those that had just left the queue when this came are in no other place.
-            finished = [f.result() for f in futures if not f.cancelled() and f.exception() is None]
+            with self.idle:  # the pool does not know of a thread in whose start the interrupt fell
+                self.idle.wait_for(lambda: not self.running)
             with suppress(SurveyError):
-                self._record([r for r in finished if r.md5sum not in results], results)
+                self._record([r for r in self.finished if r.md5sum not in results], results)
             raise
         finally:
             pool.shutdown(cancel_futures=True)
         return [results[md5] for md5 in self.files]
+
+    def _counted(self, file: Wanted) -> FileResult:
+        """Do `one`, so that an interrupt of the calling thread can wait for it and loses nothing of it."""
+        with self.idle:
+            if self.stop.is_set():
+                return FileResult(file.path, file.md5, detail="stopped")
+            self.running += 1
+        try:
+            result = self.one(file)
+            self.finished.append(result)
+            return result
+        finally:
+            with self.idle:
+                self.running -= 1
+                self.idle.notify_all()
 
     def _record(self, new: list[FileResult], results: dict[str, FileResult]) -> None:
         """Enter what became of files into the ledger, then into ``results``."""
@@ -453,8 +469,8 @@ class _Worker:
     def one(self, file: Wanted) -> FileResult:
         """Bring one file to disk and say what became of it."""
         result = FileResult(file.path, file.md5)
-        if self.stop.is_set() or self.full.is_set():
-            result.detail = "the disk is full" if self.full.is_set() else "stopped"
+        if self.full.is_set():
+            result.detail = "the disk is full"
             return result
         try:
             if not self._have(file, result):

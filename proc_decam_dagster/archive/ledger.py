@@ -324,14 +324,18 @@ class Ledger:
     @contextmanager
     def _write(self) -> Iterator[None]:
         with self._told():
+            self._roll_back()  # of a transaction that a Ctrl-C cut off before it could do so itself
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield
                 self._db.execute("COMMIT")
-            except BaseException:  # also a Ctrl-C between any two of these
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+            except BaseException:
+                self._roll_back()
                 raise
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
 
     @contextmanager
     def _told(self) -> Iterator[None]:
