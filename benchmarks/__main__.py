@@ -75,11 +75,11 @@ def bench_archive(folder: Path) -> Iterator[Figure]:
         yield Figure("archive", **figure)
 
 
-def bench_execution(folder: Path) -> Iterator[Figure]:
+def bench_execution(folder: Path, part: str | None = None) -> Iterator[Figure]:
     """Trivial quanta beside the reference's sequence of processes, graphs, and the registry on Postgres."""
     import execution
 
-    for figure in execution.bench_execution(folder):
+    for figure in execution.bench_execution(folder, [part] if part else PARTS["execution"]):
         yield Figure("execution", **figure)
 
 
@@ -104,17 +104,23 @@ BENCHES = {
     "science": bench_science, "dagster": bench_dagster,
 }  # fmt: skip
 
+PARTS = {"dagster": ("load", "night", "scale"), "execution": ("steps", "registry", "survey")}
+"""Benchmark → its parts, which run one by one too."""
+
 
 def main() -> int:
     """Run the chosen benchmarks; return 0, whatever they found: they inform, tests judge."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=sorted(BENCHES), help="one benchmark; all if not given")
     parser.add_argument("--ccds", type=int, help="science: CCDs of the exposure that is timed, 62 for all (default 8)")
-    parser.add_argument("--part", choices=("load", "night", "scale"), help="dagster: one part; all if not given")
+    told = "; ".join(f"{name}: {', '.join(parts)}" for name, parts in PARTS.items())
+    parser.add_argument("--part", help=f"with --only: one part of it ({told}); all if not given")
     args = parser.parse_args()
+    if args.part and args.part not in PARTS.get(args.only, ()):
+        parser.error(f"--part {args.part} with --only {args.only}; expected {told}")
     with tempfile.TemporaryDirectory(prefix="decam-bench-") as folder:
         for name in [args.only] if args.only else BENCHES:
-            options = {"science": {"ccds": args.ccds}, "dagster": {"part": args.part}}.get(name, {})
+            options = {"ccds": args.ccds} if name == "science" else {"part": args.part} if name in PARTS else {}
             for figure in BENCHES[name](Path(folder), **options):
                 print(json.dumps(asdict(figure)), flush=True)
     return 0

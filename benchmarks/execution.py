@@ -33,15 +33,17 @@ NIGHTS = dict.fromkeys((*SMALL, REFERENCE), 1) | dict.fromkeys((MANY, SLURM), 10
 """Night → exposures of 62 detectors."""
 
 
-def bench_execution(folder: Path) -> Iterator[dict]:
-    """Steps of trivial quanta, graphs, and the registry on Postgres."""
-    survey = Survey(folder / "execution")
-    yield from step_figures(survey)
-    yield from many_figures(survey)
-    yield from slurm_figures(survey, SLURM, NIGHTS[SLURM], CORES)
-    yield from graph_figures(survey)
-    survey.repository.close()
-    yield from registry_figures()
+def bench_execution(folder: Path, parts: Sequence[str]) -> Iterator[dict]:
+    """Steps of trivial quanta and graphs (``steps``), and the registry on Postgres (``registry``, ``survey``)."""
+    if "steps" in parts:
+        survey = Survey(folder / "execution")
+        yield from step_figures(survey)
+        yield from many_figures(survey)
+        yield from slurm_figures(survey, SLURM, NIGHTS[SLURM], CORES)
+        yield from graph_figures(survey)
+        survey.repository.close()
+    if {"registry", "survey"} & set(parts):
+        yield from registry_figures(parts)
 
 
 class Survey:

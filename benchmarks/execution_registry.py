@@ -8,13 +8,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archive import TABLE, figure
-from execution_survey import tiny_night
+from execution_survey import FIRST, tiny_night, tiny_raw
 
 from proc_decam_dagster.camera.detectors import DETECTORS
 
@@ -30,12 +30,14 @@ SURVEY = int(os.environ.get("PROC_DECAM_BENCH_EXPOSURES") or 10**9)
 """How many of the real survey's exposures are registered: 8,915 take some minutes."""
 
 
-def registry_figures() -> Iterator[dict]:
-    """Yield what a repository on a Postgres cluster of its own does."""
+def registry_figures(parts: Sequence[str]) -> Iterator[dict]:
+    """Yield what a repository on a Postgres cluster of its own does: nights (``registry``), a whole ``survey``."""
     with on_postgres() as (repository, folder):
-        yield from raw_figures(repository, folder / "images")
-        yield from writer_figures(repository, folder / "images")
-        yield from survey_figures(repository, folder / "images")
+        if "registry" in parts:
+            yield from raw_figures(repository, folder / "images")
+            yield from writer_figures(repository, folder / "images")
+        if "survey" in parts:
+            yield from survey_figures(repository, folder / "survey")
 
 
 @contextlib.contextmanager
@@ -144,7 +146,7 @@ def survey_figures(repository: "Repository", images: Path) -> Iterator[dict]:
     if not TABLE.is_file():
         return
     table = Table.read(TABLE)[:SURVEY]
-    path = str(next(images.glob("*_ori.fits.fz")))
+    path = str(tiny_raw(FIRST, images / "raw.fits"))
     nights: dict[int, set[int]] = {}
     for row in table:
         nights.setdefault(int(row["night"]), set()).add(int(row["EXPNUM"]))
