@@ -116,12 +116,10 @@ class EmbeddedEngine:
         return skymap_records.outside(butler, name, pointings)
 
     def put_defects(self, butler: Butler, dataset_type: str, boxes: Mapping[int, Table], run: str) -> list[DatasetRef]:
-        """Write one table of boxes a detector in place of those that are in the run; return the new refs."""
+        """Write one table of boxes a detector into a run that has none; return the new refs."""
         kind = _dataset_type(butler, dataset_type, ("instrument", "detector"), "DecamDefects", is_calibration=True)
         with butler.transaction():  # its two rows at once: a RUN that lacks one takes no dataset ever
             butler.collections.register(run, CollectionType.RUN)
-        old = _known(butler, kind, run)
-        butler.pruneDatasets([old[d] for d in boxes if d in old], disassociate=True, unstore=True, purge=True)
         with butler.transaction():
             return [_put(butler, table, kind, run, detector=d) for d, table in sorted(boxes.items())]
 

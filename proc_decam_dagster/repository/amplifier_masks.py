@@ -9,7 +9,7 @@ from lsst.daf.butler import Timespan
 
 from proc_decam_dagster.camera.detectors import DETECTORS
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.repository.defects import boxes_to_mask, mask_to_boxes
+from proc_decam_dagster.repository.defects import BAD, boxes_to_mask, mask_to_boxes
 from proc_decam_dagster.repository.engines import INSTRUMENT
 from proc_decam_dagster.repository.exclusions import exclusions
 from proc_decam_dagster.repository.presence import has_collection, has_dataset_type
@@ -20,6 +20,7 @@ from proc_decam_dagster.survey.collections import CALIB_BPM
 if TYPE_CHECKING:
     from proc_decam_dagster.repository.repository import Repository
 
+OWN_RUNS = f"{CALIB_BPM}/{BAD}/"
 MASKED_RUNS = f"{CALIB_BPM}/masked"
 NOON_UTC_HOURS = 16
 """Local noon at Cerro Tololo, where one night ends and the next begins."""
@@ -34,7 +35,7 @@ def mask_amplifiers(repo: "Repository", night: str) -> dict[int, str]:
     Raises
     ------
     SurveyError
-        If an amplifier is to be masked of a detector whose defects were not made by `ingest_defects` in its RUN.
+        If an amplifier is to be masked of a detector whose defects were not made by `ingest_defects` in its RUNs.
 
     Returns
     -------
@@ -50,15 +51,16 @@ def mask_amplifiers(repo: "Repository", night: str) -> dict[int, str]:
             for detector in entry.detectors:
                 wanted[detector] = "".join(sorted({*wanted.get(detector, ""), entry.amplifier}))
     span = night_span(night)
-    certified = _certified(repo, span)
-    own = {ref.dataId["detector"]: ref for ref in find_refs(repo, datasets.DEFECTS, f"{CALIB_BPM}/bad")}
+    associations = _associations(repo)
+    own = {a.ref.dataId["detector"]: a.ref for a in associations if f"{a.ref.run}/".startswith(OWN_RUNS)}
+    certified = {a.ref.dataId["detector"]: a.ref for a in associations if a.timespan.overlaps(span)}
     for detector, ref in sorted(certified.items()):
         base = own.get(detector)
         if base is None:
             if detector in wanted:
                 raise SurveyError(
                     f"amplifier {wanted[detector]} of CCD {detector} cannot be masked: its defects are in {ref.run}",
-                    f"defects in {CALIB_BPM}/bad", f"`proc-decam defects {repo.root} BPM_PATH` makes them",
+                    f"defects in {OWN_RUNS}", f"`proc-decam defects {repo.root} BPM_PATH` makes them",
                 )  # fmt: skip
             continue  # not of our making: left alone
         # The end of the id: its beginning is the time, and the same for all that was ingested within a minute.
@@ -83,13 +85,12 @@ def with_amplifiers(boxes: Table, detector: int, amplifiers: str) -> Table:
     return mask_to_boxes(mask)
 
 
-def _certified(repo: "Repository", span: Timespan) -> dict[int, Any]:
-    """Return detector → the defects that are valid in a time."""
+def _associations(repo: "Repository") -> list[Any]:
+    """Return the certified defects, each with the time that it is valid for: a masked night's stand among others."""
     # The camera's own curated defects are of the same type: it may be registered before any mask is ingested.
     if not (has_dataset_type(repo.butler(), datasets.DEFECTS) and has_collection(repo.butler(), CALIB_BPM)):
-        return {}
-    found = repo.butler().registry.queryDatasetAssociations(datasets.DEFECTS, collections=[CALIB_BPM])
-    return {a.ref.dataId["detector"]: a.ref for a in found if a.timespan.overlaps(span)}
+        return []
+    return list(repo.butler().registry.queryDatasetAssociations(datasets.DEFECTS, collections=[CALIB_BPM]))
 
 
 def _masked(repo: "Repository", base: Any, amplifiers: str, run: str) -> Any:

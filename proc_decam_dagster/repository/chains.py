@@ -77,6 +77,15 @@ def runs_of(butler: Any, chain: str) -> list[str]:
     return sorted(runs, key=lambda run: (run_stamp(run), run), reverse=True)
 
 
+def new_run(butler: Any, parent: str) -> str:
+    """Return a name for a RUN below a name, which is not taken even if two come within a second."""
+    name, number = (stamp := names.stamped(parent)), 1
+    while collection_info(butler, name) is not None:
+        number += 1
+        name = f"{stamp}_{number}"
+    return name
+
+
 def processing_chains(butler: Any) -> list[str]:
     """Return the names of the processing chains that are there, sorted."""
     found = butler.collections.query("*", collection_types={CollectionType.CHAINED}, flatten_chains=False)

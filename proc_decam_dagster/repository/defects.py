@@ -14,6 +14,7 @@ from proc_decam_dagster.camera.detectors import DETECTORS
 from proc_decam_dagster.camera.geometry import TRIMMED_SHAPE
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository.certify import certify_refs
+from proc_decam_dagster.repository.chains import new_run
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.collections import CALIB_BPM
@@ -23,6 +24,8 @@ FAMILIES = {
     "des": "des/D_n20150105t0115_c{detector:02d}_r2134p01_bpm.fits",
 }
 """File of each family's mask of a detector, below the folder that is given."""
+BAD = "bad"
+"""The RUNs of bad pixels are below this name."""
 FETCH_AGAIN = "delete it, and run `proc-decam defects` again, which fetches what is not there"
 DES_SUSPECT = 512
 """Value of suspect pixels in the DES masks; every other value but 0 is bad."""
@@ -66,6 +69,9 @@ def ingest_defects(
 ) -> DefectsReport:
     """Write the union of both mask families as defects, and certify them from 1970 to 2100.
 
+    Those certified before stay in their RUNs, where graphs that are running read them; the new ones take their place
+    in the collection all at once.
+
     Parameters
     ----------
     bpm_dir : path-like
@@ -75,7 +81,7 @@ def ingest_defects(
     calib_collection : `str`
         CALIBRATION collection that the defects are certified into.
     run_prefix : `str`
-        The RUNs are ``{run_prefix}/bad`` and ``{run_prefix}/suspect``.
+        The RUNs are ``{run_prefix}/bad/{UTC stamp}`` and ``{run_prefix}/suspect/{UTC stamp}``.
     bad_dataset, suspect_dataset : `str`
         Dataset type names.
 
@@ -103,9 +109,10 @@ def ingest_defects(
     report.suspect_boxes = sum(map(len, tables[suspect_dataset].values()))
     butler = repo.butler(writeable=True)
     with repo.lock(calib_collection, wait_seconds=60):
-        for name, run in ((bad_dataset, f"{run_prefix}/bad"), (suspect_dataset, f"{run_prefix}/suspect")):
-            refs = repo.engine.put_defects(butler, name, tables[name], run)
-            certify_refs(butler, calib_collection, refs)
+        refs = []
+        for name, parent in ((bad_dataset, f"{run_prefix}/{BAD}"), (suspect_dataset, f"{run_prefix}/suspect")):
+            refs += repo.engine.put_defects(butler, name, tables[name], new_run(butler, parent))
+        certify_refs(butler, calib_collection, refs)
     return report
 
 

@@ -100,7 +100,7 @@ class Engine(Protocol):
         """Return of each pointing whether a part of the camera falls on no tract."""
 
     def put_defects(self, butler: Any, dataset_type: str, boxes: Mapping[int, Any], run: str) -> list[Any]:
-        """Write one table of defect boxes (x0, y0, width, height) a detector; return the new refs."""
+        """Write one table of defect boxes (x0, y0, width, height) a detector into a new run; return the refs."""
 
     def read_defects(self, butler: Any, ref: Any) -> Any:
         """Return the table of boxes of a detector's defects, as `put_defects` takes it."""

@@ -11,9 +11,10 @@ from lsst.daf.butler import CollectionType
 
 from proc_decam_dagster.camera.filters import FILTERS
 from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.repository.chains import new_run
 from proc_decam_dagster.repository.presence import has_collection
 from proc_decam_dagster.repository.repository import Repository
-from proc_decam_dagster.survey.collections import FAKES, run_name
+from proc_decam_dagster.survey.collections import FAKES
 
 COLUMNS = ("RA", "DEC", "MAG", "EXPNUM")
 BAND = "VR"
@@ -42,7 +43,7 @@ def ingest_fakes(repo: Repository, path: str | os.PathLike, collection: str = FA
     tables = split_fakes(read_fakes(path))
     butler = repo.butler(writeable=True)
     with repo.lock(collection, wait_seconds=60):
-        run = _new_run(butler, collection)
+        run = new_run(butler, collection)
         if has_collection(butler, collection):
             kind = butler.collections.get_info(collection).type
             if kind is not CollectionType.CHAINED:
@@ -60,16 +61,6 @@ def ingest_fakes(repo: Repository, path: str | os.PathLike, collection: str = FA
         butler.collections.register(collection, CollectionType.CHAINED)
         butler.collections.redefine_chain(collection, [run])
     return {band: len(table) for band, table in tables.items()}
-
-
-def _new_run(butler, collection: str) -> str:
-    """Return a RUN name that is not taken, even if two tables come within a second."""
-    stamped = run_name(collection, "table", "ingest").replace("/table/ingest", "")
-    name, number = stamped, 1
-    while has_collection(butler, name):
-        number += 1
-        name = f"{stamped}_{number}"
-    return name
 
 
 def read_fakes(path: str | os.PathLike) -> Table:

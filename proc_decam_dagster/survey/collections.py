@@ -62,7 +62,12 @@ def is_processing_chain(name: str) -> bool:
 
 def run_name(parent: str, pipeline: str, step: str, when: datetime | None = None) -> str:
     """Return the name of a step's RUN, `{parent}/{pipeline}/{step}/{UTC stamp}`."""
-    return f"{parent}/{pipeline}/{step}/{(when or datetime.now(UTC)).astimezone(UTC).strftime(STAMP)}"
+    return stamped(f"{parent}/{pipeline}/{step}", when)
+
+
+def stamped(parent: str, when: datetime | None = None) -> str:
+    """Return `{parent}/{UTC stamp}`: the name of what is made now, or was at a given time."""
+    return f"{parent}/{(when or datetime.now(UTC)).astimezone(UTC).strftime(STAMP)}"
 
 
 def raw_collection(night: str, proc_type: str) -> str:

@@ -43,7 +43,7 @@ def write_curated_calibrations(butler: Any) -> int:
 
 
 def put_defects(butler: Any, dataset_type: str, boxes: Mapping[int, Table], run: str, instrument: str) -> list[Any]:
-    """Write `lsst.ip.isr.Defects`, one a detector, in place of those that are in the run; return the new refs.
+    """Write `lsst.ip.isr.Defects`, one a detector, into a run that has none; return the new refs.
 
     Parameters
     ----------
@@ -61,9 +61,6 @@ def put_defects(butler: Any, dataset_type: str, boxes: Mapping[int, Table], run:
     butler.registry.registerDatasetType(kind)
     with butler.transaction():  # its two rows at once: a RUN that lacks one takes no dataset ever
         butler.collections.register(run, CollectionType.RUN)
-    present = butler.query_datasets(kind, run, find_first=False, limit=None, explain=False)
-    old = [ref for ref in present if ref.dataId["detector"] in converted]
-    butler.pruneDatasets(old, disassociate=True, unstore=True, purge=True)
     with butler.transaction():
         return [
             butler.put(defects, kind, {"instrument": instrument, "detector": detector}, run=run)

@@ -74,7 +74,7 @@ class SciencePipelinesEngine:
         return skymaps.outside_skymap(butler, name, pointings)
 
     def put_defects(self, butler: Any, dataset_type: str, boxes: Mapping[int, Table], run: str) -> list[Any]:
-        """Write one `lsst.ip.isr.Defects` a detector in place of those that are in the run; return the new refs."""
+        """Write one `lsst.ip.isr.Defects` a detector into a run that has none; return the new refs."""
         return calibrations.put_defects(butler, dataset_type, boxes, run, INSTRUMENT)
 
     def read_defects(self, butler: Any, ref: Any) -> Table:
