@@ -23,7 +23,7 @@ LOAD = """
 import json, sys, time
 start = time.process_time(); import dagster; middle = time.process_time()
 import proc_decam_dagster.definitions; end = time.process_time()
-heavy = sorted({m.split(".")[0] for m in sys.modules} & {"lsst", "numba", "scipy", "matplotlib", "sep"})
+heavy = sorted({m.split(".")[0] for m in sys.modules} & {"lsst", "numba", "scipy", "matplotlib", "sep", "astropy", "numpy"})
 print(json.dumps({"dagster": middle - start, "ours": end - middle, "heavy": heavy}))
 """
 

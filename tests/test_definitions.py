@@ -17,10 +17,10 @@ def test_workspace_is_valid(tmp_path):
     assert "Validation successful" in done.stdout + done.stderr
 
 
-def test_loading_imports_neither_the_middleware_nor_numba():
+def test_loading_imports_nothing_that_only_the_work_needs():
     code = (
-        "import sys, proc_decam_dagster.definitions; "
-        "print([m for m in ('lsst.daf.butler', 'lsst.pipe.base', 'numba', 'sep', 'matplotlib') if m in sys.modules])"
+        "import sys, proc_decam_dagster.definitions; heavy = 'lsst astropy matplotlib numba numpy scipy sep'.split(); "
+        "print([m for m in heavy if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120, check=True
@@ -30,9 +30,9 @@ def test_loading_imports_neither_the_middleware_nor_numba():
 
 def test_instance_configuration_is_accepted(tmp_path):
     (tmp_path / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
-    code = "import dagster as dg; i = dg.DagsterInstance.get(); print(i.run_retries_enabled, i.telemetry_enabled)"
+    code = "import dagster as dg; i = dg.DagsterInstance.get(); print(i.run_retries_enabled, type(i).__name__)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True,
         env={"PATH": "/usr/bin:/bin", "DAGSTER_HOME": str(tmp_path), "HOME": str(tmp_path)},
     )  # fmt: skip
-    assert done.stdout.split() == ["True", "False"]
+    assert done.stdout.split() == ["True", "SurveyInstance"]

@@ -6,8 +6,6 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-from proc_decam_dagster.survey import exposures
-
 
 def absolute(path: str) -> str:
     """Return a path of the environment made absolute; an empty one stays empty."""
@@ -32,7 +30,9 @@ class Survey(dg.ConfigurableResource):
     @property
     def exposures_file(self) -> Path:
         """The exposure table."""
-        return self.folder / exposures.FILE_NAME
+        from proc_decam_dagster.survey.exposures import FILE_NAME  # not at load: it brings astropy
+
+        return self.folder / FILE_NAME
 
     @property
     def images(self) -> Path:
