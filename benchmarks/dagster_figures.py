@@ -23,8 +23,8 @@ LOAD = """
 import json, sys, time
 start = time.process_time(); import dagster; middle = time.process_time()
 import proc_decam_dagster.definitions; end = time.process_time()
-heavy = sorted({m.split(".")[0] for m in sys.modules} & {"lsst", "numba", "scipy", "matplotlib", "sep", "astropy", "numpy"})
-print(json.dumps({"dagster": middle - start, "ours": end - middle, "heavy": heavy}))
+heavy = {"lsst", "astropy", "matplotlib", "numba", "numpy", "scipy", "sep"} & {m.split(".")[0] for m in sys.modules}
+print(json.dumps({"dagster": middle - start, "ours": end - middle, "heavy": sorted(heavy)}))
 """
 
 PEER = '''
