@@ -10,6 +10,7 @@ import dagster as dg
 
 from proc_decam_dagster import checks, schedules, sensors
 from proc_decam_dagster.assets import calibrations, differences, pages, plan, references, science, survey, templates
+from proc_decam_dagster.assets.pods import executor
 from proc_decam_dagster.resources import ArchiveClient, ButlerRepository, Execution, Limits, Survey
 
 
@@ -37,8 +38,7 @@ def build_definitions(**resources: Any) -> dg.Definitions:
         schedules=schedules.SCHEDULES,
         jobs=schedules.JOBS,
         resources=configured | resources,
-        # One process a run: its steps share warm workers, and the cores are theirs.
-        executor=dg.in_process_executor,
+        executor=executor(),
     )
 
 

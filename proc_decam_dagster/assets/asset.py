@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from proc_decam_dagster.assets.pods import pod_tags
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.partitions import SURVEY
 
@@ -22,7 +23,8 @@ def survey_asset(**options: Any) -> Callable[[Callable], dg.AssetsDefinition]:
     """Return Dagster's asset decorator with what all assets of the survey share."""
 
     def decorate(compute: Callable) -> dg.AssetsDefinition:
-        shared = {"owners": [OWNER], "metadata": _code_of(compute)}
+        name = options.get("name", compute.__name__)
+        shared = {"owners": [OWNER], "metadata": _code_of(compute), "op_tags": pod_tags(name)}
         return dg.asset(**shared, **options)(told_in_one_line()(compute))
 
     return decorate
