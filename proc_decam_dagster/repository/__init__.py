@@ -4,7 +4,7 @@ from proc_decam_dagster.repository.association import associate, associate_coadd
 from proc_decam_dagster.repository.certify import CertifyReport, certify_calibrations, decertify
 from proc_decam_dagster.repository.chains import update_chain
 from proc_decam_dagster.repository.cleanup import bring_back, empty_trash, find_rubbish, remove, trash
-from proc_decam_dagster.repository.create import create_repository
+from proc_decam_dagster.repository.create import create_repository, ensure_repository
 from proc_decam_dagster.repository.defects import DefectsReport, ingest_defects
 from proc_decam_dagster.repository.exclusions import exclude, exclusion_terms, exclusions, include
 from proc_decam_dagster.repository.fakes import ingest_fakes
@@ -32,6 +32,7 @@ __all__ = [
     "decertify",
     "define_visits",
     "empty_trash",
+    "ensure_repository",
     "exclude",
     "exclusion_terms",
     "exclusions",

@@ -1,5 +1,6 @@
 """A new repository: configuration, instrument, curated calibrations, skymaps."""
 
+import logging
 import os
 import shutil
 from datetime import UTC, datetime
@@ -14,6 +15,16 @@ from proc_decam_dagster.errors import SurveyError, disk_full
 from proc_decam_dagster.repository import engines
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.repository.skymap import add_discrete_skymap, register_skymap, require_pointings
+
+log = logging.getLogger(__name__)
+
+LOCK = "create"
+WAIT_SECONDS = 900.0
+"""How long to wait for another process that makes the same repository."""
+
+
+class RepositoryExists(SurveyError):
+    """There is a repository already."""
 
 
 def create_repository(
@@ -41,16 +52,13 @@ def create_repository(
 
     Raises
     ------
+    RepositoryExists
+        If there is a repository already, also one that another process has just made.
     SurveyError
-        If there is a repository already, or the engine is not installed; nothing half-made is left in a new folder.
+        If the engine is not installed, or it cannot be made; nothing half-made is left in a new folder.
     """
     repository = Repository(root)
-    if Butler.has_repo_config(str(repository.root)):
-        raise SurveyError(
-            f"{repository.root} is a Butler repository already",
-            "a folder without one",
-            "go on with it, or name another",
-        )
+    _require_none(repository.root)
     if repository.root.exists() and not repository.root.is_dir():
         raise SurveyError(f"{repository.root} is a file", "a folder, or a path where there is nothing", "name another")
     if exposures is not None:
@@ -62,29 +70,64 @@ def create_repository(
         config.update(_read_seed(seed))
     if registry_db:
         config["registry", "db"] = registry_db
-    before = set(repository.root.iterdir()) if repository.root.is_dir() else None
+    new_folder, new_state = not repository.root.exists(), not repository.state_dir.exists()
     try:
-        # Forcing the root would put a SQLite registry that lies elsewhere back into the repository.
-        Butler.makeRepo(str(repository.root), config=config, forceConfigRoot=registry_db is None)
-        butler = repository.butler(writeable=True)
-        made_with.register_instrument(butler)
-        made_with.write_curated_calibrations(butler)
-        repository.update_settings(survey=repository.root.name, created=datetime.now(UTC).isoformat(timespec="seconds"))
-        if exposures is not None:
-            add_discrete_skymap(repository, exposures)
-        else:  # not beside the other: with the stack, the rows of the whole sky take minutes to insert
-            register_skymap(repository, made_with.rings_skymap(), fits=False)
-    except BaseException as error:
-        repository.close()
-        _remove_new(repository.root, before)
-        if disk_full(error) is None and isinstance(error, (SQLAlchemyError, NotADirectoryError, FileNotFoundError)):
-            raise SurveyError(
-                f"{repository.root} cannot be made: {' '.join(str(error).split())[:300]}",
-                "a folder that can be written" + (" and a registry that answers" if registry_db else ""),
-                "correct the path" + (" or --registry-db" if registry_db else ""),
-            ) from error
-        raise
+        with repository.lock(LOCK, wait_seconds=WAIT_SECONDS, on_wait=log.info):
+            _require_none(repository.root)  # another process may have made it meanwhile
+            before = set() if new_folder else set(repository.root.iterdir())
+            try:
+                _make(repository, config, made_with, exposures, forced=registry_db is None)
+            except RepositoryExists:
+                raise
+            except BaseException:
+                repository.close()
+                _remove_new(repository.root, before - ({repository.state_dir} if new_state else set()), new_folder)
+                raise
+    except (SQLAlchemyError, NotADirectoryError, FileNotFoundError) as error:
+        if disk_full(error) is not None:
+            raise
+        raise SurveyError(
+            f"{repository.root} cannot be made: {' '.join(str(error).split())[:300]}",
+            "a folder that can be written" + (" and a registry that answers" if registry_db else ""),
+            "correct the path" + (" or --registry-db" if registry_db else ""),
+        ) from error
     return repository
+
+
+def ensure_repository(root: str | os.PathLike, *, engine: str = engines.EMBEDDED) -> None:
+    """Make a repository as `create_repository` does, unless there is one; one that is being made is waited for."""
+    try:
+        create_repository(root, engine=engine).close()
+    except RepositoryExists:
+        with Repository(root).lock(LOCK, wait_seconds=WAIT_SECONDS, on_wait=log.info):
+            pass
+
+
+def _require_none(root: Path) -> None:
+    if Butler.has_repo_config(str(root)):
+        raise RepositoryExists(
+            f"{root} is a Butler repository already", "a folder without one", "go on with it, or name another"
+        )
+
+
+def _make(
+    repository: Repository, config: Config, made_with: engines.Engine, exposures: Table | None, *, forced: bool
+) -> None:
+    """Fill a folder with a repository."""
+    # Forcing the root would put a SQLite registry that lies elsewhere back into the repository.
+    try:
+        Butler.makeRepo(str(repository.root), config=config, forceConfigRoot=forced)
+    except FileExistsError:  # somebody else's `butler create`, which heeds no lock of ours
+        _require_none(repository.root)
+        raise
+    butler = repository.butler(writeable=True)
+    made_with.register_instrument(butler)
+    made_with.write_curated_calibrations(butler)
+    repository.update_settings(survey=repository.root.name, created=datetime.now(UTC).isoformat(timespec="seconds"))
+    if exposures is not None:
+        add_discrete_skymap(repository, exposures)
+    else:  # not beside the other: with the stack, the rows of the whole sky take minutes to insert
+        register_skymap(repository, made_with.rings_skymap(), fits=False)
 
 
 def _read_seed(path: str | os.PathLike) -> Config:
@@ -97,9 +140,9 @@ def _read_seed(path: str | os.PathLike) -> Config:
         ) from error  # fmt: skip
 
 
-def _remove_new(root: Path, before: set[Path] | None) -> None:
+def _remove_new(root: Path, before: set[Path], new_folder: bool) -> None:
     """Remove what a failed `create_repository` has put into a folder; the folder too if it was not there."""
-    if before is None:
+    if new_folder:
         shutil.rmtree(root, ignore_errors=True)
         return
     for path in set(root.iterdir()) - before:

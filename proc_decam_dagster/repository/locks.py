@@ -53,10 +53,8 @@ def file_lock(
         finally:
             _held[key] -= 1
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
+    descriptor = _acquire(path, name, wait_seconds, on_wait)
     try:
-        _acquire(descriptor, path, name, wait_seconds, on_wait)
         _write_holder(descriptor)
         _held[key] = 1
         try:
@@ -67,9 +65,22 @@ def file_lock(
         os.close(descriptor)  # closing frees the lock
 
 
-def _acquire(
-    descriptor: int, path: Path, name: str, wait_seconds: float, on_wait: Callable[[str], None] | None
-) -> None:
+def _acquire(path: Path, name: str, wait_seconds: float, on_wait: Callable[[str], None] | None) -> int:
+    """Return the descriptor of the locked file; of a new file if the one waited for has been removed meanwhile."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
+        try:
+            _wait(descriptor, path, name, wait_seconds, on_wait)
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _wait(descriptor: int, path: Path, name: str, wait_seconds: float, on_wait: Callable[[str], None] | None) -> None:
     deadline = time.monotonic() + wait_seconds
     told = False
     while True:

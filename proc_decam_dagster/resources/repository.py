@@ -58,9 +58,10 @@ class ButlerRepository(dg.ConfigurableResource):
 
     def ensure(self) -> "Repository":
         """Open the repository, creating it (instrument, curated calibrations, rings skymap) if it is not there."""
-        from proc_decam_dagster.repository import create_repository
+        from proc_decam_dagster.repository import ensure_repository
 
-        return self.open() if self.exists() else create_repository(self.path, engine=self.engine)
+        ensure_repository(self.path, engine=self.engine)
+        return self.open()
 
     @classmethod
     def from_environment(cls) -> "ButlerRepository":

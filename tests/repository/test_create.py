@@ -1,6 +1,8 @@
 """A new repository: everything in it, nothing left of a failed one, and those begun by plain butler completed."""
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -10,8 +12,9 @@ from proc_decam_dagster.camera.crosstalk import sources
 from proc_decam_dagster.camera.detectors import DETECTORS
 from proc_decam_dagster.camera.filters import FILTERS
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.repository import create, create_repository, open_repository
+from proc_decam_dagster.repository import create, create_repository, ensure_repository, open_repository
 from proc_decam_dagster.repository.configuration import complete_configuration
+from proc_decam_dagster.repository.create import RepositoryExists
 from proc_decam_dagster.repository.engines import engine
 
 
@@ -77,6 +80,29 @@ def test_nothing_is_left_of_a_failed_one(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         create_repository(tmp_path / "repo")
     assert not os.listdir(tmp_path)
+
+
+def test_two_at_once_make_one_repository(tmp_path, monkeypatch):
+    begun, go_on, real = threading.Event(), threading.Event(), create.register_skymap
+
+    def slow(*args, **kwargs):
+        begun.set()
+        assert go_on.wait(60)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(create, "register_skymap", slow)
+    with ThreadPoolExecutor() as threads:
+        makers = [threads.submit(create_repository, tmp_path / "repo") for _ in range(2)]
+        assert begun.wait(60)
+        ensured = threads.submit(ensure_repository, tmp_path / "repo")
+        with pytest.raises(TimeoutError):
+            ensured.result(0.5)  # what is half-made is not taken for a repository
+        go_on.set()
+        made = [m for m in makers if m.exception() is None]
+        (late,) = [m for m in makers if m.exception()]
+        assert len(made) == 1 and isinstance(late.exception(), RepositoryExists)
+        assert ensured.result() is None
+    assert open_repository(tmp_path / "repo").settings.skymap
 
 
 def test_a_failure_leaves_the_users_own_files(tmp_path, monkeypatch):
