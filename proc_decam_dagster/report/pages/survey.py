@@ -14,7 +14,7 @@ CHARTS = ("seeing_arcsec", "depth_5sigma", "zero_point", "zero_point_scatter", "
 COLUMNS_OF_DIFFERENCES = 4
 """Up to so many chains of differences have a column each; more share one, which shows the worst of a night."""
 SHOWN_COMMANDS = 3
-WIDTH, HEIGHT = 320, 90
+WIDTH, HEIGHT = 280, 70
 """Size of a chart."""
 
 
