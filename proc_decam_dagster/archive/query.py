@@ -92,6 +92,10 @@ def query_exposures(
     proposals = [proposals] if isinstance(proposals, str) else list(proposals)
     fixed = _fixed(instrument, telescope)
     when = [["caldat", *(_caldat(d) for d in dates)]] if dates else []
+    if when and when[0][1] > when[0][2]:
+        raise SurveyError(
+            f"the dates from {when[0][1]} to {when[0][2]} hold no night", "the first one first", "turn them round"
+        )
     kinds = [(OBJECT, proc) for proc in proc_types]
     kinds += [(obs, proc) for obs in obs_types for proc in proc_types if obs not in (OBJECT, *CALIBRATIONS)]
     searches = [
@@ -133,6 +137,12 @@ def query_exposures(
                 found[key].append(row)
     ours = [row for row in ours if row["obs_type"] in obs_types]
     rows = _distinct([*ours, *(r for rows in found.values() for r in rows)])
+    if not rows:
+        raise SurveyError(
+            f"{archive.url} has no exposures of type {', '.join(obs_types)} among those of {', '.join(proposals)}",
+            "some of the types that the archive has, such as object, zero, dome flat",
+            "check --obs-types",
+        )
     return exposure_table(rows), missing_table(bands, found)
 
 

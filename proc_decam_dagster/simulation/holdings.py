@@ -142,12 +142,15 @@ class Holdings:
 def _read_rows(path: Path) -> list[dict]:
     """Return a table's rows as JSON takes them, with the fields that every archive row has."""
     from astropy.table import Table
+    from astropy.time import Time
 
     table = Table.read(path, format="ascii.ecsv")
     constants = {"instrument": "decam", "telescope": "ct4m", "prod_type": "image", "depth": None, "seeing": None}
     columns = {}
     for name in table.colnames:
         column = table[name]
+        if name == "dateobs_min" and "mjd" in table.colnames:  # an exposure table's text has milliseconds only
+            column = Time(table["mjd"], format="mjd", precision=6)
         columns[name] = [_plain(v, name) for v in (column.isot if hasattr(column, "isot") else column)]
     rows = [{**constants, **dict(zip(columns, values))} for values in zip(*columns.values())]
     for row in rows:

@@ -68,6 +68,14 @@ def test_odd_values(local, client, tmp_path, caplog):
     assert Table.read(tmp_path / "m.ecsv")["band"].tolist() == [None, "VR"]
 
 
+def test_dates_and_types_that_hold_nothing_are_told(local, client):
+    local.add("o", b"o")
+    with pytest.raises(SurveyError, match="from 2019-05-02 to 2019-04-01 hold no night"):
+        query_exposures(client, "2019A-0337", dates=("20190502", "20190401"))
+    with pytest.raises(SurveyError, match="no exposures of type sky flat .* check --obs-types"):
+        query_exposures(client, "2019A-0337", obs_types=["sky flat"])
+
+
 def test_no_missing_data_is_an_empty_table(local, client, tmp_path):
     local.add("o", b"o")
     local.add("z", b"z", **ZERO)
