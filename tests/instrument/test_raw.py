@@ -7,7 +7,8 @@ import pytest
 from astropy.io import fits
 
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.instrument.raw import read_raw, scan_raw, walk
+from proc_decam_dagster.instrument.fits_blocks import walk
+from proc_decam_dagster.instrument.raw import read_raw, scan_raw
 
 SHAPE = (40, 64)
 
