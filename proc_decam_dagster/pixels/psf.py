@@ -15,6 +15,12 @@ from proc_decam_dagster.pixels.psf_shape import denoise
 HIDDEN_IN_FWHM = 1.3
 """Radius around a neighbour whose pixels are not used, in units of the seeing."""
 
+WEIGHT_LIMIT = 0.5
+"""Noise that is added to that of each star in the weights, relative to the median star's."""
+
+SMALL_MISFIT = 0.01
+"""Misfit of a star that is never called an outlier's, relative to the star."""
+
 
 @dataclass(frozen=True)
 class PsfFit:
@@ -224,6 +230,12 @@ def _solve(terms: np.ndarray, cube: np.ndarray, weight: np.ndarray) -> np.ndarra
     return np.linalg.lstsq(scaled, data, rcond=None)[0].reshape(terms.shape[1], *cube.shape[1:])
 
 
+def _weights(noise: np.ndarray, flux: np.ndarray, profile: np.ndarray) -> np.ndarray:
+    """Return weights by the noise of unit stamps, sky and photons, limited so that a few bright stars do not decide."""
+    relative = np.sqrt((noise / flux) ** 2 + (profile**2).sum() / np.abs(flux))
+    return 1 / np.hypot(relative, WEIGHT_LIMIT * np.median(relative))
+
+
 def _amplitudes(cube: np.ndarray, shapes: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     """Return each stamp's flux: its amplitude against its own PSF on pixels that are not hidden, (n,)."""
     seen = np.where(hidden, 0, shapes)
@@ -247,11 +259,13 @@ def _fit_cube(shape, points, cube, hidden, noise, degree, minimum):
         flux = _amplitudes(cube, shapes, hidden)
         keep &= flux > 0
         cube = np.where(hidden, flux[:, None, None] * shapes, cube)
-        # A wrong profile shows as a misfit beyond noise, relative to flux; clipped against its own median.
-        misfit = (cube / flux[:, None, None] - shapes)[:, core, core]
-        expected = noise / np.abs(flux) * misfit[0].size ** 0.5
+        # A wrong profile shows as a misfit beyond the noise of sky and photons, relative to flux; clipped against its
+        # own median, which is no less than what recentring does to the sharpest stars.
+        inner = shapes[:, core, core]
+        misfit = cube[:, core, core] / flux[:, None, None] - inner
+        expected = np.sqrt((noise / flux) ** 2 * misfit[0].size + inner.sum((1, 2)) / np.abs(flux))
         score = np.sqrt(np.maximum((misfit**2).sum((1, 2)) - expected**2, 0))
-        typical = np.median(score[keep])
+        typical = max(np.median(score[keep]), SMALL_MISFIT * np.sqrt((reference**2).sum()))
         fresh = keep & (score < 3 * typical + 2 * expected / misfit[0].size ** 0.25)
         if fresh.sum() < minimum:
             raise MeasurementFailure(f"{int(fresh.sum())} of {len(cube)} stars agree on a PSF; {minimum} are needed",
@@ -259,10 +273,7 @@ def _fit_cube(shape, points, cube, hidden, noise, degree, minimum):
         terms = monomials(points[:, 0] / shape[1] - 0.5, points[:, 1] / shape[0] - 0.5,
                           _degree(int(fresh.sum()), degree)).T  # fmt: skip
         unit = cube / flux[:, None, None]
-        # Weights by the noise of the unit stamp, limited so that a few bright stars do not decide alone.
-        relative = noise / np.abs(flux)
-        weight = 1 / np.hypot(relative, np.median(relative[fresh]))
-        coefficients = _normalised(_solve(terms[fresh], unit[fresh], weight[fresh]))
+        coefficients = _normalised(_solve(terms[fresh], unit[fresh], _weights(noise[fresh], flux[fresh], reference)))
         shapes = np.tensordot(terms, coefficients, 1)
         stable = (fresh == keep).all()
         keep = fresh
@@ -296,11 +307,10 @@ def _refine(exposure, model, points, flux, noise, hidden):
         residual[covered | (residual**2 > 25 * variance + (0.5 * amplitude * rendered) ** 2)] = 0
         residuals.append(shift(residual / amplitude, np.floor(px + 0.5) - px, np.floor(py + 0.5) - py))
     terms = monomials(points[:, 0] / model.shape[1] - 0.5, points[:, 1] / model.shape[0] - 0.5, model.degree).T
-    relative = noise / flux
-    weight = 1 / np.hypot(relative, np.median(relative))
+    weight = _weights(noise, flux, model.coefficients[0])
     step = _solve(terms, np.stack(residuals), weight)
     inverse = np.linalg.pinv(terms * weight[:, None]) * weight
-    sky, photons = (inverse**2) @ relative**2, (inverse**2) @ (1 / flux)
+    sky, photons = (inverse**2) @ (noise / flux) ** 2, (inverse**2) @ (1 / flux)
     light = np.clip(model.coefficients[0], 0, None)
     variance = sky[:, None, None] + photons[:, None, None] * light
     return PsfModel(_normalised(model.coefficients + step), model.degree, model.shape), variance

@@ -6,6 +6,7 @@ from scipy.optimize import least_squares
 _STEPS = np.array([0.01, 0.01, 0.01, 0.02])
 """Steps of the derivatives with respect to log width, both ellipticities and the Moffat exponent."""
 
+_EXPONENT = 3
 
 SURE_CHANGE, SURE_RING = 4.0, 2.0
 """Squared significance below which a change of the profile over the detector, and a ring of residuals, are noise.
@@ -56,6 +57,18 @@ def _shrink(
     return out
 
 
+def _fit(scaled: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the parameters of a linear fit of (n, pixels) templates, in units of the noise, and their variances."""
+    covariance = np.linalg.inv(scaled @ scaled.T)
+    return covariance @ (scaled @ data), covariance.diagonal()
+
+
+def _certain(change: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Return what part of a fitted change to keep: none below two standard deviations, 94 % at four."""
+    significance = np.maximum(change**2 / variance, 1e-30)
+    return np.clip(1 - (SURE_CHANGE / significance) ** 2, 0, 1)
+
+
 def denoise(coefficients: np.ndarray, variance: np.ndarray, fwhm: float) -> np.ndarray:
     """Return the coefficients of a pixel-grid PSF with their noise reduced.
 
@@ -94,10 +107,14 @@ def denoise(coefficients: np.ndarray, variance: np.ndarray, fwhm: float) -> np.n
     out = [base + _shrink(first - base, variance[0], radius, fwhm)]
     for term, noise in zip(coefficients[1:], variance[1:]):
         weight = 1 / np.sqrt(noise.ravel())
-        scaled = templates * weight
-        covariance = np.linalg.inv(scaled @ scaled.T)
-        change = covariance @ (scaled @ (term.ravel() * weight))
-        change *= np.clip(1 - SURE_CHANGE * covariance.diagonal() / change**2, 0, 1)
+        scaled, data = templates * weight, term.ravel() * weight
+        # The exponent is the least certain, and width follows it: the others are fitted again at what is kept of it.
+        exponent, uncertainty = _fit(scaled, data)
+        kept = exponent[_EXPONENT] * _certain(exponent[_EXPONENT], uncertainty[_EXPONENT])
+        others = np.delete(scaled, _EXPONENT, 0)
+        change, uncertainty = _fit(others, data - kept * scaled[_EXPONENT])
+        change[:-1] *= _certain(change[:-1], uncertainty[:-1])
+        change = np.insert(change, _EXPONENT, kept)
         smooth = (change[:-1] @ templates[:-1]).reshape(size, size)
         term = term - change[-1]
         out.append(smooth + _shrink(term - smooth, noise, radius, fwhm, SURE_RING))
