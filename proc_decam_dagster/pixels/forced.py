@@ -60,3 +60,28 @@ def forced_fluxes(
         f"{prefix}usable": fit.usable,
         f"{prefix}flags": flags,
     })  # fmt: skip
+
+
+def forced_differences(difference: MaskedImage, x: np.ndarray, y: np.ndarray, prefix: str = "") -> Table:
+    """Return PSF fluxes at pixel positions of a difference, their errors scaled to the noise measured on blank sky.
+
+    Parameters
+    ----------
+    difference : `MaskedImage`
+        As `proc_decam_dagster.pixels.difference.subtract` returns it: its metadata tell the noise.
+    x, y : `numpy.ndarray`
+    prefix : `str`, optional
+
+    Returns
+    -------
+    table : `astropy.table.Table`
+        The columns of `forced_fluxes` and ``flux_err_epoch`` (nJy): the error without the template's share, which all
+        differences from one template have in common. ``flux_err`` tells whether a flux is different from the
+        template's, ``flux_err_epoch`` whether the epochs differ from one another.
+    """
+    known = difference.metadata
+    table = forced_fluxes(difference, x, y, prefix, float(known.get("psf_flux_noise_scale", 1.0)))
+    share = 1 / (1 + float(known.get("template_noise_ratio", 0.0)) ** 2)
+    at = table.colnames.index(f"{prefix}flux_err") + 1
+    table.add_column(table[f"{prefix}flux_err"] * np.sqrt(share), at, name=f"{prefix}flux_err_epoch")
+    return table

@@ -7,7 +7,7 @@ import numpy as np
 from astropy.table import Table, hstack, vstack
 from lsst.pipe.base import connectionTypes
 
-from proc_decam_dagster.pixels.forced import forced_fluxes, positions_on
+from proc_decam_dagster.pixels.forced import forced_differences, forced_fluxes, positions_on
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.datasets import COADD_NAME
@@ -15,11 +15,6 @@ from proc_decam_dagster.survey.datasets import COADD_NAME
 DETECTOR = ("instrument", "visit", "detector")
 NAMES = {"coadd": COADD_NAME, "injected": ""}
 KEPT = ("diaSourceId", "visit", "detector", "band", "midpoint_mjd", "ra", "dec", "x", "y")
-
-
-def _on_difference(difference: MaskedImage, x: np.ndarray, y: np.ndarray) -> Table:
-    """Return forced fluxes on a difference, their errors scaled to the noise measured on blank sky."""
-    return forced_fluxes(difference, x, y, "diff_", float(difference.metadata.get("psf_flux_noise_scale", 1.0)))
 
 
 class ForcedPhotDiffimConnections(pipe_base.PipelineTaskConnections, dimensions=DETECTOR, defaultTemplates=NAMES):
@@ -72,7 +67,7 @@ class ForcedPhotDiffimTask(pipe_base.PipelineTask):
         x, y = np.asarray(sources["x"], float), np.asarray(sources["y"], float)
         parts = [
             sources[[name for name in KEPT if name in sources.colnames]],
-            _on_difference(difference, x, y),
+            forced_differences(difference, x, y, "diff_"),
             forced_fluxes(science, x, y, "science_"),
             forced_fluxes(template, x, y, "template_"),
         ]
@@ -142,5 +137,5 @@ class ForcedPhotDiaObjectsTask(pipe_base.PipelineTask):
         rows["band"] = np.full(count, band, "U8")
         rows["midpoint_mjd"] = np.full(count, float(difference.metadata["mjd"]))
         rows["x"], rows["y"] = x[inside], y[inside]
-        table = hstack([rows, _on_difference(difference, x[inside], y[inside])], metadata_conflicts="silent")
-        return pipe_base.Struct(forced=table)
+        fluxes = forced_differences(difference, x[inside], y[inside], "diff_")
+        return pipe_base.Struct(forced=hstack([rows, fluxes], metadata_conflicts="silent"))

@@ -5,7 +5,7 @@ import pytest
 
 from proc_decam_dagster.pixels.coadd import coadd
 from proc_decam_dagster.pixels.difference import subtract
-from proc_decam_dagster.pixels.forced import forced_fluxes, positions_on
+from proc_decam_dagster.pixels.forced import forced_differences, forced_fluxes, positions_on
 from proc_decam_dagster.pixels.mask import NODATA
 from proc_decam_dagster.pixels.warp import warp
 
@@ -49,13 +49,14 @@ def test_light_curves_of_constant_stars_have_the_scatter_of_their_errors(sky):
     x, y = wcs.all_world2pix(field[0], field[1], 0)
     snr = field[2] / 4 / np.sqrt(600 * 40 + field[2] / 4)
     on = (np.minimum(x, y) > 40) & (np.maximum(x, y) < 660) & (snr < 100)
-    pulls = []
+    made = []
     for k in range(5):
         difference = subtract(sky.observe(shape, wcs, *field, fwhm=3.6 + 0.4 * k, seed=80 + k), template, x, y, snr)
-        scale = difference.metadata["psf_flux_noise_scale"]
-        fluxes = forced_fluxes(difference, x[on], y[on], error_scale=scale)
-        pulls.append(np.asarray(fluxes["flux"] / fluxes["flux_err"]))
-    pulls = np.array(pulls)
-    assert pulls.size > 500
-    assert np.nanmean(pulls**2) == pytest.approx(1, abs=0.2)  # 0.08 is the error of so few stars
-    assert abs(np.nanmean(pulls)) < 0.2
+        made.append(forced_differences(difference, x[on], y[on]))
+    flux, error, own = (np.array([table[name] for table in made]) for name in ("flux", "flux_err", "flux_err_epoch"))
+    assert flux.size > 500
+    assert np.nanmean((flux / error) ** 2) == pytest.approx(1, abs=0.2)  # 0.08 is the error of so few stars
+    assert abs(np.nanmean(flux / error)) < 0.2
+    mean = np.nansum(flux / own**2, 0) / np.nansum(1 / own**2, 0)
+    assert np.nansum(((flux - mean) / own) ** 2, 0).mean() / (len(flux) - 1) == pytest.approx(1, abs=0.2)
+    assert np.nanmedian(own / error) == pytest.approx(np.sqrt(6 / 7), abs=0.03)  # a template of six such epochs
