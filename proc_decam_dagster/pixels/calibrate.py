@@ -216,6 +216,7 @@ def _summary(exposure, sources, sky, fit, solution, zero, mjd) -> dict[str, Any]
         "zero_point": zero.magnitude,
         "zero_point_err": zero.error,
         "zero_point_scatter": zero.scatter,
+        "colour_term": exposure.metadata["colour_term"],
         "n_zero_point_stars": zero.n_stars,
         "flux_scale": zero.flux_scale,
         "sky_e": sky.level,

@@ -9,6 +9,7 @@ from astropy.io import fits
 from astropy.table import Table, vstack
 from astropy.wcs import WCS
 from scipy.spatial import cKDTree
+from sky_scene import SCALE, tan_wcs
 
 from proc_decam_dagster.camera.colour_terms import COLOUR_TERMS
 from proc_decam_dagster.camera.distortion import detector_outline, tpv_header
@@ -16,6 +17,7 @@ from proc_decam_dagster.camera.geometry import TRIMMED_SHAPE
 from proc_decam_dagster.pixels import mask as planes
 from proc_decam_dagster.pixels.astrometry import solve
 from proc_decam_dagster.pixels.calibrate import calibrate
+from proc_decam_dagster.pixels.coadd import coadd
 from proc_decam_dagster.pixels.failure import MeasurementFailure
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.measurement import clean, detect_sources
@@ -24,6 +26,7 @@ from proc_decam_dagster.pixels.psf_model import AB_ZERO_POINT, PsfModel
 from proc_decam_dagster.pixels.psf_shape import fit_moffat, moffat
 from proc_decam_dagster.pixels.reference import read
 from proc_decam_dagster.pixels.tangent import project
+from proc_decam_dagster.pixels.warp import warp
 from proc_decam_dagster.simulation import optics, rendering
 
 CENTRE, DETECTOR, MJD, BAND, ZERO_POINT, SKY = (149.4, 1.7), 25, 58600.2, "r", 31.9, 2500.0
@@ -118,21 +121,52 @@ GAIA_SCATTER = 0.03
 """Scatter of single stars about it, mag: metallicity and gravity of red dwarfs."""
 
 
-def test_fluxes_agree_with_the_community_pipeline(shared_data):
-    """Its image, mask and weights; PSF fluxes with its zero point against z predicted from Gaia's three bands."""
-    folder = shared_data / "sky" / "legacypipe" / "testcase4"
-    image, quality, weight = (fits.open(next(folder.glob(f"*_{kind}_*.fits"))) for kind in ("ooi", "ood", "oow"))
+def community_image(path):
+    """Return an image of the Community Pipeline, with its mask and weights, and both headers."""
+    image, quality, weight = (fits.open(str(path).replace("_ooi_", f"_{kind}_")) for kind in ("ooi", "ood", "oow"))
     header = image[1].header
     data = image[1].data.astype(np.float32)
-    data -= sep.Background(data, bw=64, bh=64).back()
+    data -= sep.Background(data, bw=64, bh=64).back() if min(data.shape) > 64 else np.median(data)
     w = weight[1].data
     lost = (quality[1].data != 0) | (w <= 0)
     # The pipeline's weights are those of the sky; a star's own photons are added at its gain, about 4 e-/ADU.
     variance = np.where(lost, 0, 1 / np.where(lost, 1, w)) + np.maximum(data, 0) / header["GAINA"]
-    exposure = MaskedImage(data, variance.astype(np.float32), np.where(lost, planes.BAD, 0).astype(np.int32),
-                           WCS(header))  # fmt: skip
+    mask = np.where(lost, planes.BAD, 0).astype(np.int32)
+    return MaskedImage(data, variance.astype(np.float32), mask, WCS(header)), header, image[0].header
+
+
+def test_exposures_of_three_ccds_see_one_source_at_one_place(shared_data):
+    """Four years, three bands, native TPV: alike to 0.1 arcsec, and so they coadd."""
+    folder = shared_data / "sky" / "legacypipe" / "testcase3"
+    places, red = [], []
+    for path in sorted(folder.glob("*_ooi_*.fits")):
+        exposure, header, _ = community_image(path)
+        sources = detect_sources(exposure, header["FWHM"], 5.0)
+        brightest = sources[np.argmax(sources["aperture_e"])]
+        places.append(exposure.wcs.all_pix2world(brightest["x"], brightest["y"], 0))
+        if "_z_" in path.name:
+            exposure.flux_scale = 1e4 / float(brightest["aperture_e"])
+            red.append(exposure)
+    places = np.array(places)
+    assert len(places) == 8
+    off = (places - places.mean(0)) * [np.cos(np.deg2rad(places[0, 1])), 1] * 3600
+    assert np.abs(off).max() < 0.1
+    wcs, shape = tan_wcs((60, 60), *places.mean(0)), (60, 60)
+    combined, count = coadd([warp([each], wcs, shape) for each in red], 3, shape, statistic="mean")
+    assert count[30, 30] == 3
+    sources = detect_sources(combined, 3.3, 5.0)
+    (only,) = sources[np.asarray(sources["aperture_e"]) > 3000]
+    assert np.hypot(only["x"] - 29.5, only["y"] - 29.5) * SCALE < 0.1
+    assert only["aperture_e"] == pytest.approx(1e4, rel=0.05)
+
+
+def test_fluxes_agree_with_the_community_pipeline(shared_data):
+    """Its image, mask and weights; PSF fluxes with its zero point against z predicted from Gaia's three bands."""
+    folder = shared_data / "sky" / "legacypipe" / "testcase4"
+    exposure, header, primary = community_image(next(folder.glob("*_ooi_*.fits")))
+    data, variance = exposure.image, exposure.variance
     gaia = vstack([t for t in map(Table.read, sorted(folder.glob("chunk-*.fits"))) if len(t)])
-    years = (image[0].header["MJD-OBS"] - 51544.5) / 365.25 + 2000 - np.asarray(gaia["ref_epoch"])
+    years = (primary["MJD-OBS"] - 51544.5) / 365.25 + 2000 - np.asarray(gaia["ref_epoch"])
     dec = gaia["dec"] + np.nan_to_num(gaia["pmdec"]) * years / 3.6e6
     ra = gaia["ra"] + np.nan_to_num(gaia["pmra"]) * years / 3.6e6 / np.cos(np.deg2rad(dec))
     x, y = exposure.wcs.all_world2pix(ra, dec, 0, quiet=True)
@@ -158,7 +192,7 @@ def test_fluxes_agree_with_the_community_pipeline(shared_data):
     over = [1.0857 / np.asarray(gaia[f"phot_{b}_mean_flux_over_error"]) for b in ("bp", "rp")]
     sigma = np.sqrt((polynomial.deriv()(colour) * np.hypot(*over)) ** 2 + GAIA_SCATTER**2
                     + (1.0857 * fitted.flux_err / fitted.flux) ** 2)  # fmt: skip
-    difference = image[0].header["MAGZERO"] - 2.5 * np.log10(fitted.flux) - predicted
+    difference = primary["MAGZERO"] - 2.5 * np.log10(fitted.flux) - predicted
     assert (np.abs(difference) < np.maximum(0.02, 3 * sigma)).all()
     # Total light: what a wide aperture of the brightest holds, and no more than the PSF says is outside of it.
     aperture = float(sep.sum_circle(data, [bx], [by], 15.0, subpix=5)[0][0])

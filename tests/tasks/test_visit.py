@@ -110,6 +110,25 @@ def test_an_exposure_of_another_field_fails_with_its_figures(field):
         run(CalibrateImageTask, exposure, [], [shard], 7, 25)
 
 
+def test_a_narrow_band_is_calibrated_in_the_catalogues_system_and_says_so(field):
+    """No term to Pan-STARRS1 is known for N964; N540 has one, but this catalogue lacks the colours; others fail."""
+    exposure, _, shard = field
+    shard = shard.copy()
+    shard["z_flux"] = shard["g_flux"] = shard["r_flux"]
+    for band in ("N964", "N540"):
+        narrow = exposure.copy()
+        narrow.metadata |= {"band": band}
+        shard["z_fluxErr"] = shard["g_fluxErr"] = shard["r_fluxErr"]
+        shards = [shard if band == "N964" else shard["coord_ra", "coord_dec", "g_flux", "g_fluxErr"]]
+        summary = run(CalibrateImageTask, narrow, [shard], shards, 7, 25).summary
+        assert summary["colour_term"] == "none" and summary["band"] == band
+        assert summary["zero_point"] == pytest.approx(ZERO_POINT, abs=0.01)
+    unknown = exposure.copy()
+    unknown.metadata |= {"band": "N395"}
+    with pytest.raises(CalibrationFailure, match="no reference flux for band 'N395'"):
+        run(CalibrateImageTask, unknown, [shard], [shard], 7, 25)
+
+
 def test_source_ids_differ_between_visits_and_detectors():
     ids = np.concatenate([source_ids(v, d, 3) for v in (1_300_000, 1_300_001) for d in (1, 62)])
     assert len(np.unique(ids)) == 12 and ids.dtype == np.int64 and (ids > 0).all()
