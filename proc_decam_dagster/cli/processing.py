@@ -300,6 +300,8 @@ def _tell(repository, where: str, report) -> None:
         tell_dagster(repository, report.pipeline, report.error or _selected(where))
     if report.error:
         click.echo(f"  error: {report.error}")
+    if report.left_out:
+        click.echo(f"  nothing to do: {report.left_out}")
 
 
 def _policy(calib_from, calib_policy: str | None, calib_within: int | None):

@@ -133,7 +133,7 @@ def nights(reports: Sequence[Any]) -> None:
         error = " ".join((report.why_not if not report.ok else "").split())
         rows.append(
             (report.night, report.proc_type, ok, failed, blocked, certified_now,
-             done.calibrations_from if done else "", round(report.seconds, 1), error or "ok")
+             done.calibrations_from if done else "", round(report.seconds, 1), error or report.left_out or "ok")
         )  # fmt: skip
     table(("night", "proc type", "ok", "failed", "blocked", "certified", "calibrations", "seconds", "outcome"), rows)
 

@@ -275,19 +275,24 @@ class PipelineReport:
 
 @dataclass
 class NightReport:
-    """Outcome of one night and proc type; ``error`` is the one-line reason if it could not run to the end."""
+    """Outcome of one night and proc type.
+
+    ``error`` is the one-line reason if it could not run to the end; ``left_out`` why there is nothing to do, if the
+    survey's list leaves out all of its raws.
+    """
 
     night: str
     proc_type: str
     pipeline: PipelineReport | None = None
     ingested: Any = None
     error: str = ""
+    left_out: str = ""
     seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
         """Whether everything went well."""
-        return not self.error and self.pipeline is not None and self.pipeline.ok
+        return not self.error and (bool(self.left_out) or self.pipeline is not None and self.pipeline.ok)
 
     @property
     def why_not(self) -> str:
@@ -297,4 +302,4 @@ class NightReport:
     def __str__(self) -> str:
         if self.error:
             return f"{self.night} {self.proc_type}: {self.error}"
-        return str(self.pipeline)
+        return f"{self.night} {self.proc_type}: {self.left_out}" if self.left_out else str(self.pipeline)

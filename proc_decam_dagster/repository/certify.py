@@ -1,18 +1,16 @@
 """Master calibrations certified for a night when they are complete, and taken back."""
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 from astropy.time import Time
 from lsst.daf.butler import CollectionType, Timespan
 
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.repository.chains import run_stamp
 from proc_decam_dagster.repository.engines import INSTRUMENT
+from proc_decam_dagster.repository.master_frames import Frames, frames_of_masters
 from proc_decam_dagster.repository.presence import has_collection, has_dataset_type
 from proc_decam_dagster.repository.queries import Master, master_of, night_frames, source_night
 from proc_decam_dagster.repository.repository import Repository
@@ -26,10 +24,7 @@ VALID_BEGIN, VALID_END = "2000-01-01T00:00:00", "2050-01-01T00:00:00"
 """A night's masters are chosen by their collection, so that their validity spans the survey."""
 ALL_BEGIN, ALL_END = "1970-01-01T00:00:00", "2100-01-01T00:00:00"
 MIN_FRAMES = 5
-ISR_TASK = {datasets.BIAS: "cpBiasIsr", datasets.FLAT: "cpFlatIsr"}
-"""The task whose successes are the frames that a master was made from."""
-_NEWEST = SimpleNamespace(run="/99991231T235959Z")
-"""Stands for a master made now."""
+LEFT_OUT = "frames that they hold are left out by now"
 
 
 @dataclass
@@ -96,26 +91,23 @@ def certify_calibrations(
     proc_type: str,
     night: str,
     *,
-    expected: Mapping[Master, int],
+    expected: Mapping[Master, Collection[int]],
     min_frames: int = MIN_FRAMES,
     partial: bool = False,
-    check: Callable[[Any], str | None] | None = None,
 ) -> CertifyReport:
     """Certify a night's masters into ``{night}/calib/{bias,flat}``, each filter's when it is complete.
 
     A set is complete when every expected detector has a master, made from all of the expected frames, and enough of
-    them. Only what is expected is judged and replaced: a run on one detector leaves the other 61 certified.
+    them, and from none that the night has no longer. Only what is expected is judged and replaced: a run on one detector leaves the other 61 certified.
 
     Parameters
     ----------
     expected : mapping
-        `Master` → number of raw frames that it is to be made from; see `night_frames`.
+        `Master` → exposures that it is to be made from; see `night_frames`.
     min_frames : `int`
         A master of fewer frames is not certified.
     partial : `bool`
         Whether the good masters of an incomplete set are certified too, those that lack some frames included.
-    check : callable, optional
-        Given a ref, returns the reason why it must not be certified, or `None`.
 
     Raises
     ------
@@ -136,8 +128,8 @@ def certify_calibrations(
         )
     with repo.lock(collection, wait_seconds=60):
         masters = {master_of(ref): ref for ref in _masters(butler, dataset, chain)}
-        frames = frames_of_masters(butler, chain, dataset, masters, expected)
-        reasons = {m: _reason(m, masters, frames, expected, min_frames, partial, check, dataset) for m in expected}
+        frames = frames_of_masters(repo, row, night, {m: r for m, r in masters.items() if m in expected}, expected)
+        reasons = {m: _reason(frames.get(m), dataset, min_frames, partial) for m in expected}
         report.refused = [(m.data_id, reason) for m, reason in sorted(reasons.items()) if reason]
         incomplete = set() if partial else {m.physical_filter for m, reason in reasons.items() if reason}
         good = [masters[m] for m, reason in sorted(reasons.items()) if not reason]
@@ -193,34 +185,14 @@ def certify_refs(butler: Any, collection: str, refs: Iterable[Any], begin: str =
             butler.registry.certify(collection, of_type, timespan(begin, end))
 
 
-def frames_of_masters(
-    butler: Any, chain: str, dataset: str, masters: Mapping[Master, Any], expected: Mapping[Master, int]
-) -> Counter[Master]:
-    """Return the number of frames behind each master.
-
-    Counted from the instrument signature removals that succeeded and are no newer than the master's run: later ones
-    cannot be in it. Where none is recorded, all raws count.
-    """
-    metadata = f"{ISR_TASK[dataset]}_metadata"
-    if not has_dataset_type(butler, metadata):
-        return Counter(expected)
-    found = butler.query_datasets(
-        metadata, [chain], limit=None, explain=False, with_dimension_records=True, where=f"instrument='{INSTRUMENT}'"
-    )
-    made = {master: run_stamp(ref.run) for master, ref in masters.items()}
-    of_frame = ((master_of(ref, by_filter=dataset == datasets.FLAT), run_stamp(ref.run)) for ref in found)
-    return Counter(master for master, stamp in of_frame if stamp <= made.get(master, ""))
-
-
-def outdated_masters(repo: Repository, proc_type: str, night: str, where: str = "") -> list[Master]:
-    """Return the masters in a night's chain that some of the frames processed since are not in."""
+def outdated_masters(repo: Repository, proc_type: str, night: str, where: str = "") -> dict[Master, str]:
+    """Return the masters in a night's chain that to combine its frames again would change, and why."""
     row = proc_type_row(proc_type)
-    butler, chain = repo.butler(), row.chain(night)
-    masters = {master_of(ref): ref for ref in _masters(butler, row.certifies, chain)}
+    masters = {master_of(ref): ref for ref in _masters(repo.butler(), row.certifies, row.chain(night))}
     expected = night_frames(repo, night, row.name, by_filter=row.certifies == datasets.FLAT, where=where)
-    old = frames_of_masters(butler, chain, row.certifies, masters, expected)
-    now = frames_of_masters(butler, chain, row.certifies, dict.fromkeys(masters, _NEWEST), expected)
-    return sorted(m for m in masters if m in expected and old[m] < now[m])
+    frames = frames_of_masters(repo, row, night, {m: r for m, r in masters.items() if m in expected}, expected)
+    late = {m: "frames were processed since" for m, found in frames.items() if found.late}
+    return dict(sorted(({m: LEFT_OUT for m, found in frames.items() if found.foreign} | late).items()))
 
 
 def _masters(butler: Any, dataset: str, chain: str) -> list[Any]:
@@ -240,18 +212,17 @@ def _certified(butler: Any, dataset: str, collection: str) -> list[Any]:
     return butler.query_datasets(dataset, [collection], find_first=False, limit=None, explain=False)
 
 
-def _reason(
-    master: Master, masters: Mapping[Master, Any], frames: Mapping[Master, int], expected: Mapping[Master, int],
-    min_frames: int, partial: bool, check: Callable[[Any], str | None] | None, dataset: str,
-) -> str | None:  # fmt: skip
+def _reason(frames: Frames | None, dataset: str, min_frames: int, partial: bool) -> str | None:
     """Return why a master must not be certified; `None` if it may."""
-    if master not in masters:
+    if frames is None:
         return f"the pipeline made no {dataset}"
-    if frames[master] < min_frames:
-        return f"made from {frames[master]} frames, expected at least {min_frames}"
-    if frames[master] < expected[master] and not partial:
-        return f"made from {frames[master]} of {expected[master]} frames"
-    return check(masters[master]) if check else None
+    if frames.number < min_frames:
+        return f"made from {frames.number} frames, expected at least {min_frames}"
+    if frames.missing and not partial:
+        return f"made from {frames.number} of {frames.number + len(frames.missing)} frames"
+    if frames.foreign:
+        return f"made with exposure {', '.join(map(str, frames.foreign))}, which the night has no longer"
+    return None
 
 
 def _replace(butler: Any, report: CertifyReport, refs: list[Any], night: str) -> None:

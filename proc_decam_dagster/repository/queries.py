@@ -1,7 +1,6 @@
 """What is in the repository: dataset references, and where their files are."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +10,7 @@ from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository.engines import INSTRUMENT
 from proc_decam_dagster.repository.exclusions import exclusion_terms
 from proc_decam_dagster.survey import datasets
-from proc_decam_dagster.survey.collections import raw_collection
+from proc_decam_dagster.survey.collections import RAW_ALL, raw_collection
 
 if TYPE_CHECKING:
     from proc_decam_dagster.repository.repository import Repository
@@ -79,9 +78,10 @@ def source_night(ref: DatasetRef) -> str:
 
 
 def night_frames(
-    repo: "Repository", night: str, proc_type: str, *, by_filter: bool, where: str = ""
-) -> Counter[Master]:
-    """Return how many of a night's raws go with each master: what it is made from, or is needed for.
+    repo: "Repository", night: str, proc_type: str, *, by_filter: bool, where: str = "",
+    exposures: Collection[int] = (),
+) -> dict[Master, set[int]]:  # fmt: skip
+    """Return which exposures of a night go with each master: what it is made from, or is needed for.
 
     Parameters
     ----------
@@ -91,20 +91,28 @@ def night_frames(
         Whether the master is one of a filter (a flat).
     where : `str`, optional
         Butler query that selects the raws.
+    exposures : `~collections.abc.Collection` [`int`], optional
+        Those that count, as far as they are ingested; the tagged ones if not given.
     """
+    collection = RAW_ALL if exposures else raw_collection(night, proc_type)
     terms = [f"({where})"] if where.strip() else []
     if "instrument" not in where:
         terms.append(f"instrument='{INSTRUMENT}'")
+    if exposures:
+        terms.append(f"exposure IN ({', '.join(map(str, exposures))})")
     terms += exclusion_terms(repo, ("instrument", "exposure", "detector"), night)
     try:
         with told_where(where):
             refs = repo.butler().query_datasets(
-                datasets.RAW, collections=raw_collection(night, proc_type), where=" AND ".join(terms), limit=None,
+                datasets.RAW, collections=collection, where=" AND ".join(terms), limit=None,
                 explain=False, with_dimension_records=by_filter,
             )  # fmt: skip
     except (MissingDatasetTypeError, MissingCollectionError):
-        return Counter()
-    return Counter(master_of(ref, by_filter) for ref in refs)
+        return {}
+    found: dict[Master, set[int]] = {}
+    for ref in refs:
+        found.setdefault(master_of(ref, by_filter), set()).add(ref.dataId["exposure"])
+    return found
 
 
 def path_of(repo: "Repository", ref: DatasetRef) -> str:

@@ -36,6 +36,10 @@ POOL_FROM = 48
 QUERY_CHUNK = 2000
 
 
+class AllExcluded(SurveyError):
+    """The survey's list leaves out all raws of a night: there is nothing to do, and nothing is wrong."""
+
+
 @dataclass
 class IngestReport:
     """What became of each raw file.
@@ -158,7 +162,9 @@ def tag_raws(repo: Repository, night: str, proc_type: str) -> int:
     Raises
     ------
     SurveyError
-        If the table has no such frames for the night, none of them is ingested, or the list leaves all of them out.
+        If the table has no such frames for the night, or none of them is ingested.
+    AllExcluded
+        If the list leaves all of them out.
     """
     row = proc_type_row(proc_type)
     if row.obs_type is None:
@@ -191,14 +197,25 @@ def _not_excluded(repo: Repository, refs: list[Any], night: str) -> list[Any]:
     reasons = {ref: listed.reason(ref.dataId["exposure"], ref.dataId["detector"], night) for ref in refs}
     kept = [ref for ref, reason in reasons.items() if not reason]
     if not kept:
-        why = "; ".join(sorted(set(reasons.values())))
-        raise SurveyError(
-            f"the list of exclusions leaves out all {len(refs)} raws of night {night}: {why}",
-            fix=f"`proc-decam exclusions {repo.root}` shows the list, `proc-decam include` takes an entry back",
-        )
+        raise _all_excluded(repo, f"{len(refs)} raws of night {night}", reasons.values())
     if len(kept) < len(refs):
         log.info("night %s: %d raws are left out by the list of exclusions", night, len(refs) - len(kept))
     return kept
+
+
+def require_not_excluded(repo: Repository, numbers: Iterable[int], night: str) -> None:
+    """Raise `AllExcluded` if the survey's list leaves out all of a night's exposures, ingested or not."""
+    listed, numbers = exclusions(repo), list(numbers)
+    reasons = [listed.reason(n, None, night) for n in numbers]
+    if numbers and all(reasons):
+        raise _all_excluded(repo, f"{len(numbers)} exposures of night {night}", reasons)
+
+
+def _all_excluded(repo: Repository, what: str, reasons: Iterable[str]) -> AllExcluded:
+    return AllExcluded(
+        f"the list of exclusions leaves out all {what}: {'; '.join(sorted(set(reasons)))}",
+        fix=f"`proc-decam exclusions {repo.root}` shows the list, `proc-decam include` takes an entry back",
+    )
 
 
 def night_exposures(repo: Repository, night: str, obs_type: str) -> list[int]:

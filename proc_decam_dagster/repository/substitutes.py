@@ -2,13 +2,14 @@
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from lsst.daf.butler import CollectionType
 
+from proc_decam_dagster.camera.filters import band_of
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository.certify import VALID_BEGIN, VALID_END, certify_refs
 from proc_decam_dagster.repository.chains import run_stamp
@@ -75,19 +76,54 @@ def provide_calibrations(
     SurveyError
         If masters are missing: which, the nearest nights that have them, and the options that use those.
     """
-    missing: dict[str, set[Master]] = {}
+    require_calibrations(repo, night, proc_type, policy, where=where, partial=partial)
     used = {}
     for dataset in calibrations_needed(proc_type):
         needed = set(night_frames(repo, night, proc_type, by_filter=dataset == datasets.FLAT, where=where))
         lacking = needed - certified_masters(repo, night, dataset).keys()
-        if lacking and policy.provides(dataset):
-            lacking -= _substitute(repo, night, dataset, policy, lacking)
-        if lacking and not (partial and lacking < needed):
-            missing[dataset] = lacking
+        for source, refs in _offered(repo, night, dataset, policy, lacking):
+            use_masters(repo, night, dataset, source, refs.values(), f"missing; {policy}")
         used[dataset] = calibrations_used(repo, night, dataset, needed)
-    if missing:
-        raise _missing(repo, night, missing)
     return used
+
+
+def require_calibrations(
+    repo: Repository, night: str, proc_type: str, policy: CalibrationPolicy = OWN, *, where: str = "",
+    partial: bool = False, exposures: Collection[int] = (), bands: Collection[str] = (),
+) -> None:  # fmt: skip
+    """See whether a night has the masters that its raws of a proc type need, or the policy has; nothing is changed.
+
+    Parameters
+    ----------
+    night, proc_type, policy, where, partial
+        See `provide_calibrations`.
+    exposures : `~collections.abc.Collection` [`int`], optional
+        Those to be calibrated, tagged or not; the tagged ones if not given.
+    bands : `~collections.abc.Collection` [`str`], optional
+        Their bands. As long as none of them is ingested it is not known which masters they need: any will do.
+
+    Raises
+    ------
+    SurveyError
+        If masters are missing: which, the nearest nights that have them, and the options that use those.
+    """
+    missing: dict[str, set[Master]] = {}
+    partly = set()
+    for dataset in calibrations_needed(proc_type):
+        by_filter = dataset == datasets.FLAT
+        needed = set(night_frames(repo, night, proc_type, by_filter=by_filter, where=where, exposures=exposures))
+        known = needed or not exposures
+        if not known:
+            there = [certified_masters(repo, n, dataset) for n in {night, *calibrated_nights(repo, dataset)}]
+            needed = {m for masters in there for m in masters if not by_filter or band_of(m.physical_filter) in bands}
+        lacking = needed - certified_masters(repo, night, dataset).keys()
+        lacking -= {m for _, refs in _offered(repo, night, dataset, policy, lacking) for m in refs}
+        if known and lacking and not (partial and lacking < needed) or not known and lacking == needed:
+            missing[dataset] = lacking
+        if lacking < needed or certified_masters(repo, night, dataset):
+            partly.add(dataset)
+    if missing:
+        raise _missing(repo, night, missing, partly)
 
 
 def provide_instead(repo: Repository, night: str, dataset: str, policy: CalibrationPolicy) -> str:
@@ -215,18 +251,19 @@ def describe_collection(repo: Repository, night: str, dataset: str) -> None:
     )
 
 
-def _substitute(
+def _offered(
     repo: Repository, night: str, dataset: str, policy: CalibrationPolicy, lacking: Collection[Master]
-) -> set[Master]:
-    """Certify what the policy's nights have of the masters that a night lacks; return which."""
-    wanted = policy.nights.get(dataset)
+) -> Iterator[tuple[str, dict[Master, Any]]]:
+    """Yield the nights, and what they have of the masters that a night lacks, which the policy admits."""
     left = set(lacking)
+    if not left or not policy.provides(dataset):
+        return
+    wanted = policy.nights.get(dataset)
     for candidate in candidates(repo, night, dataset, lacking):
         refs = {m: ref for m, ref in candidate.refs.items() if m in left}
         if refs and _admitted(candidate.night, night, wanted, policy):
-            use_masters(repo, night, dataset, candidate.night, refs.values(), f"missing; {policy}")
+            yield candidate.night, refs
             left -= refs.keys()
-    return set(lacking) - left
 
 
 def _admitted(other: str, night: str, wanted: str | None, policy: CalibrationPolicy) -> bool:
@@ -235,8 +272,13 @@ def _admitted(other: str, night: str, wanted: str | None, policy: CalibrationPol
     return abs(days_apart(night, other)) <= policy.within_days
 
 
-def _missing(repo: Repository, night: str, missing: Mapping[str, Collection[Master]]) -> SurveyError:
-    """Return the error that names missing masters, the nearest nights that have them, and what to do."""
+def _missing(
+    repo: Repository, night: str, missing: Mapping[str, Collection[Master]], partly: Collection[str]
+) -> SurveyError:
+    """Return the error that names missing masters, the nearest nights that have them, and what to do.
+
+    Of the dataset types in ``partly`` some masters are there.
+    """
     advice, options, days = [], [], 0
     for dataset, lacking in missing.items():
         near = _nearest_each_way(night, candidates(repo, night, dataset, lacking), len(lacking))
@@ -255,8 +297,7 @@ def _missing(repo: Repository, night: str, missing: Mapping[str, Collection[Mast
     if options:
         fix += f", or take another night's: {' '.join(options)}, or --calib-policy nearest --calib-within {days}"
     lacks = " and no ".join(
-        name + (f" of {_named(masters)}" if certified_masters(repo, night, name) else "")
-        for name, masters in missing.items()
+        name + (f" of {_named(masters)}" if name in partly else "") for name, masters in missing.items()
     )
     return SurveyError(f"night {night} has no certified {lacks}", "what its raws are calibrated with", fix)
 

@@ -11,11 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sample_survey import PROC_DECAM
+from sample_survey import PROC_DECAM, certified_detectors
 
 from proc_decam_dagster.execution import Ledger
 from proc_decam_dagster.repository import open_repository
 from proc_decam_dagster.repository.chains import runs_of
+from tests.cli.conftest import TESTS, load
+
+database = load(TESTS / "database" / "conftest.py")
+postgres, made, auth_file = database.postgres, database.made, database.auth_file
 
 NIGHT = "20190401"
 
@@ -53,12 +57,19 @@ def test_a_science_step_makes_the_same_images(folder, cluster, slurm_site):
     repository.close()
 
 
-def test_the_command_itself_as_a_slurm_job(folder, cluster, slurm_site):
-    told = run(
-        folder,
-        f"execute repo {NIGHT}/bias --pipeline pipelines/bias.yaml#step1 --no-skip-existing --site {slurm_site} "
-        "--pipeline-slurm",
-    )
+def test_a_night_by_a_slurm_job_with_its_registry_in_postgres(
+    sample, made, postgres, auth_file, cluster, slurm_site, monkeypatch
+):
+    """The command itself is a job, its quanta run in others, and what they made is registered in Postgres."""
+    monkeypatch.setenv("PROC_DECAM_SITE", str(slurm_site))
+    folder, data = made(), sample.folder / "data"
+    for line in (
+        f"db create repo --port {database.free_port()}", f"create repo --exposures {data}/exposures.ecsv",
+        f"defects repo {data}/bpm",
+    ):  # fmt: skip
+        run(folder, line)
+    night = f"night repo {data}/exposures.ecsv --nights {NIGHT} --proc-types bias --slurm"
+    told = run(folder, f"{night} --pipeline-slurm")
     job, log = re.match(r"submitted as Slurm job (\d+); it writes to (\S+);", told).groups()
     until = time.monotonic() + 600
     while job in cluster.jobs():
@@ -66,9 +77,15 @@ def test_the_command_itself_as_a_slurm_job(folder, cluster, slurm_site):
         time.sleep(1)
     text = Path(log).read_text()
     assert "succeeded" in text and "error" not in text, text
+    assert certified_detectors(folder / "repo", NIGHT, "bias") == {1}
     repository = open_repository(folder / "repo")
-    newest = runs_of(repository.butler(), f"{NIGHT}/bias")[0]
-    attempts = [a for a in Ledger.of(repository).attempts(f"{NIGHT}/bias") if a.run == newest]
+    ledger = Ledger.of(repository)
+    assert ledger.place.startswith("postgresql://") and not list(repository.state_dir.glob("*.sqlite*"))
+    attempts = ledger.attempts(f"{NIGHT}/bias")
     assert {(a.backend, a.outcome) for a in attempts} == {("bps", "succeeded")}
     assert {json.loads(a.data_id)["detector"] for a in attempts} == {1}
     repository.close()
+    # The same command here has nothing to do, and the reports are those of any repository.
+    assert "nothing to do" in run(folder, night)
+    assert re.search(rf"{NIGHT}\s+ok 1\b", run(folder, "status repo"))
+    assert "no failures" in run(folder, "failures repo")

@@ -10,6 +10,7 @@ from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.execution import NightReport, PipelineReport, run_night, run_nights
 from proc_decam_dagster.execution import nights as nights_module
 from proc_decam_dagster.execution.nights import within_memory
+from proc_decam_dagster.repository import exclude, include
 from proc_decam_dagster.survey.calibration_policy import CalibrationPolicy
 from proc_decam_dagster.survey.collections import RAW_ALL
 
@@ -33,6 +34,28 @@ def test_night_whose_exposures_are_known(repository, pool):
     with pytest.raises(SurveyError, match="no night has one .bias from 20190330"):
         run_night(repository, "20190404", "bias", pool=pool, calibrations=CalibrationPolicy.of(["bias=20190330"]))
     assert RAW_ALL in repository.butler().collections.query("DECam/*")
+
+
+def test_a_night_that_is_left_out_has_nothing_to_do(repository, pool):
+    add_night(repository, "20190402", "bias", range(201, 206))
+    repository.remember_exposures(
+        Table(
+            {
+                "obs_type": ["zero"] * 5, "caldat": ["2019-04-02"] * 5, "md5sum": [str(i) for i in range(5)],
+                "archive_filename": ["x"] * 5, "EXPNUM": range(201, 206), "night": [20190402] * 5, "band": ["g"] * 5,
+            }
+        )
+    )  # fmt: skip
+    exclude(repository, "dome closed", nights="20190402")
+    report = run_night(repository, "20190402", "bias", pool=pool, pipeline_dir=str(PIPELINES))
+    assert report.ok and report.pipeline is None
+    assert "leaves out all 5 exposures of night 20190402: dome closed (entry 1)" in report.left_out
+    assert "20190402/bias" not in repository.butler().collections.query("*")
+    # Raws of which every CCD is left out, not the exposures themselves.
+    include(repository, 1, "it was not")
+    exclude(repository, "no volts", detectors=[1, 2, 3, 4])
+    report = run_night(repository, "20190402", "bias", pool=pool, pipeline_dir=str(PIPELINES))
+    assert report.ok and "leaves out all 20 raws of night 20190402: no volts (entry 3)" in report.left_out
 
 
 @pytest.mark.parametrize("executions", [1, 3])

@@ -130,16 +130,6 @@ def test_frames_newer_than_the_master_are_not_in_it(night, make, frames):
     assert not outdated_masters(night, "bias", NIGHT) and certify(night, need(1)).ok
 
 
-def test_a_master_that_its_check_refuses(night, make):
-    make("bias", "20240101T000000Z", {"detector": 1}, {"detector": 25})
-    report = certify(
-        night, need(1, 25), partial=True,
-        check=lambda ref: "far from the last good night" if ref.dataId["detector"] == 25 else None,
-    )  # fmt: skip
-    assert report.refused == [({"detector": 25}, "far from the last good night")]
-    assert list(certified(night)) == [(1,)]
-
-
 def test_a_refused_master_keeps_the_last_good_one(night, make):
     make("bias", "20240101T000000Z", {"detector": 1})
     certify(night, need(1))

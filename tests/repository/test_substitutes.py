@@ -10,6 +10,7 @@ from proc_decam_dagster.repository.substitutes import (
     calibrations_needed,
     calibrations_used,
     provide_calibrations,
+    require_calibrations,
     substitutes_recorded,
 )
 from proc_decam_dagster.survey.calibration_policy import CalibrationPolicy
@@ -55,6 +56,29 @@ def test_no_night_has_one(night):
     with pytest.raises(SurveyError, match="bias: no night has one") as error:
         provide_calibrations(night, NIGHT, "flat")
     assert "--calib-from" not in str(error.value)
+
+
+def test_what_is_lacking_is_told_before_anything_is_changed(night, masters):
+    """Of raws that are not tagged, or not even ingested; with a policy that has all, or a part."""
+    masters(BEFORE)
+    masters(BEFORE, "flat", detectors=(1,))
+    nearest = CalibrationPolicy.of(policy="nearest", within_days=4)
+    science = {"exposures": [845005, 845006], "bands": {"VR"}}
+    with pytest.raises(SurveyError, match="no certified bias and no flat"):
+        require_calibrations(night, NIGHT, "drp", **science)
+    with pytest.raises(SurveyError, match="no certified flat; .* no night has one"):
+        require_calibrations(night, NIGHT, "drp", nearest, **science)
+    with pytest.raises(SurveyError, match="no certified flat"):
+        provide_calibrations(night, NIGHT, "drp", nearest)
+    require_calibrations(night, NIGHT, "drp", nearest, where="detector=1", **science)
+    require_calibrations(night, NIGHT, "drp", nearest, partial=True, **science)
+    # Exposures that nobody has ingested may need any master of their bands.
+    with pytest.raises(SurveyError, match="no certified bias and no flat"):
+        require_calibrations(night, NIGHT, "drp", exposures=[9], bands={"VR"})
+    require_calibrations(night, NIGHT, "drp", nearest, exposures=[9], bands={"VR", "g"})
+    with pytest.raises(SurveyError, match="no certified flat"):
+        require_calibrations(night, NIGHT, "drp", nearest, exposures=[9], bands={"g"})
+    assert not substitutes_recorded(night) and not find_certified(night, "bias", f"{NIGHT}/calib/bias")
 
 
 def test_a_named_night_is_used_and_recorded(night, masters):

@@ -3,7 +3,6 @@
 Real Butler repositories and real HTTP on loopback, with raw files of a few pixels.
 """
 
-import hashlib
 import os
 import shlex
 import shutil
@@ -12,135 +11,22 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.table import Table
-from click.testing import CliRunner
 from lsst.sphgeom import HtmPixelization
 
-from proc_decam_dagster.archive import client, shards_for
-from proc_decam_dagster.cli.main import main
+from proc_decam_dagster.archive import shards_for
 from proc_decam_dagster.repository import open_repository
 from proc_decam_dagster.survey.exposures import read_exposures, write_exposures
-from tests.cli.conftest import TESTS, load
+from tests.cli.conftest import TESTS
 
+from .refusals import FIRST, NIGHT, NOBODY, STATE, TABLE, ZEROS, error_of, raw_of, refused, run
 from .slow_task import PIPELINE
 
-NIGHT, FIRST, ZEROS = "20190401", 845001, 5
-NOBODY = "http://127.0.0.1:9/api"
-TABLE = "./data/exposures.ecsv"
-STATE = ("downloaded_", ".ledger.sqlite")
-"""What a download notes of each file, also of those that it could not have."""
-SILENT = (".lock", ".sqlite3-", ".sqlite-")
-"""Files that say nothing about what was written: locks, and SQLite's own."""
-
-
-# ------------------------------------------------------------------ the survey, and how commands are judged
-
-
-@pytest.fixture(scope="module")
-def archive():
-    server = load(TESTS / "archive" / "conftest.py").LocalArchive()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def template(archive, tmp_path_factory) -> Path:
-    """A survey of one night of tiny raws, its repository with the zeros ingested and tagged; to copy."""
-    raws = load(TESTS / "repository" / "conftest.py")
-    folder = tmp_path_factory.mktemp("bad_input") / "survey"
-    images = folder / "data" / "images"
-    table = raws.make_exposures(images, "z" * ZEROS + "ffss")
-    for i, row in enumerate(table):  # names carry the real md5 here: downloads look at it
-        old = images / f"{row['md5sum']}_c4d_{row['EXPNUM']}_ori.fits.fz"
-        body = old.read_bytes()
-        added = archive.add(
-            f"c4d_{row['EXPNUM']}_ori.fits.fz", body, EXPNUM=int(row["EXPNUM"]), obs_type=str(row["obs_type"])
-        )
-        table["md5sum"][i] = added["md5sum"]
-        old.rename(images / f"{added['md5sum']}_c4d_{row['EXPNUM']}_ori.fits.fz")
-    write_exposures(table, folder / "data" / "exposures.ecsv")
-    fakes = Table({"RA": [149.4], "DEC": [1.7], "MAG": [22.0], "BAND": ["VR"], "EXPNUM": [FIRST + 7]})
-    fakes.write(folder / "fakes.fits")
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
-        for line in (f"create ./repo --exposures {TABLE}", f"ingest {TABLE} -b ./repo", f"raw ./repo bias {NIGHT}"):
-            result = run(line)
-            assert result.exit_code == 0, result.output
-    finally:
-        os.chdir(before)
-    return folder
-
-
-@pytest.fixture
-def survey(template, tmp_path, monkeypatch) -> Path:
-    """A copy of it, which is the working directory."""
-    shutil.copytree(template, tmp_path / "survey")
-    monkeypatch.chdir(tmp_path / "survey")
-    for name in ("J", "NOIRLAB_USER", "NOIRLAB_PASS", "PROC_DECAM_ARCHIVE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(client, "LONGEST_WAIT", 0.01)  # between two attempts
-    return tmp_path / "survey"
-
-
-def run(line: str, **environment: str):
-    return CliRunner().invoke(main, shlex.split(line), env=environment, prog_name="proc-decam")
-
-
-def written(folder: Path) -> dict[str, str]:
-    """Return what is in a folder: each file's digest, and each registry's rows."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if any(part in name for part in SILENT) or not path.is_file():
-            continue
-        if path.suffix == ".sqlite3":
-            try:
-                with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
-                    text = "\n".join(sorted(line for line in database.iterdump() if line.startswith("INSERT")))
-            except sqlite3.DatabaseError:
-                text = path.read_bytes().hex()
-            found[name] = hashlib.md5(text.encode()).hexdigest()
-        else:
-            found[name] = hashlib.md5(path.read_bytes()).hexdigest()
-    return found
-
-
-def error_of(stderr: str) -> str:
-    """Return the one line that tells an error; it is the last one."""
-    assert "Traceback" not in stderr, stderr
-    lines = stderr.splitlines()
-    (told,) = [line for line in lines if line.lower().startswith("error:")]
-    assert told == lines[-1] and told.startswith("error: ")
-    return told
-
-
-def refused(line: str, *words: str, code: int = 1, but: tuple[str, ...] = (), **environment: str) -> str:
-    """Run a command that must fail; check its error line, and that nothing was written (except in `but`)."""
-    before = written(Path.cwd())
-    result = run(line, **environment)
-    assert isinstance(result.exception, SystemExit), f"{line}\n{result.output}\n{result.exception!r}"
-    told = error_of(result.stderr)
-    assert result.exit_code == code and "Traceback" not in result.stdout, result.output
-    for word in words:
-        assert word in told, told
-    after = written(Path.cwd())
-    changed = {n for n in before.keys() | after.keys() if before.get(n) != after.get(n)}
-    assert not {n for n in changed if not any(part in n for part in but)}, changed
-    return told
-
-
 # ------------------------------------------------------------------ the issue's list
-
-
-def raw_of(number: int) -> Path:
-    (path,) = Path("data/images").glob(f"*_c4d_{number}_ori.fits.fz")
-    return path
 
 
 @pytest.mark.parametrize("size", [0, 100, 2880 * 3 + 10])
@@ -319,86 +205,6 @@ def test_shard_that_is_not_its_id(survey):
     refused(f"refcats ./repo {TABLE} --shards ./shards", f"{other}.fits holds sources of htm7 {here}", "expected")
 
 
-# ------------------------------------------------------------------ no disk space
-
-
-def test_no_disk_space_for_a_download(survey, archive, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "total used free")(10**9, 10**9, 1000))
-    raw_of(FIRST).unlink()
-    line = f"download {TABLE} --download-dir ./data/images --archive-url {archive.url}"
-    told = refused(line, "no disk space for", "expected", "free some", but=STATE)
-    assert "1 disk full" in told and not list(Path("data/images").glob("*.part"))
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A function that mounts a real file system of some kilobytes."""
-    mounted = []
-
-    def mount(kilobytes: int) -> Path:
-        folder = tmp_path / f"disk{len(mounted)}"
-        folder.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)], capture_output=True, check=False
-        )
-        if done.returncode:
-            pytest.skip(f"no file system can be mounted here: {done.stderr.decode().strip()}")
-        mounted.append(folder)
-        return folder
-
-    if os.geteuid() or not shutil.which("mount"):
-        pytest.skip("mounting a small file system needs root")
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", "--lazy", str(folder)], check=False)
-
-
-def fill(folder: Path) -> None:
-    with open(folder / "filler", "wb", buffering=0) as file, pytest.raises(OSError):
-        while True:
-            file.write(b"0" * 4096)
-
-
-def test_full_disk_under_a_new_repository(survey, small_disk):
-    disk = small_disk(400)
-    refused(f"create {disk}/repo --exposures {TABLE}", "no", "space", "free some")
-    assert not (disk / "repo").exists()
-
-
-def test_full_disk_under_tables_and_downloads(survey, small_disk, archive):
-    disk = small_disk(16)
-    shutil.copy(TABLE, disk / "exposures.ecsv")
-    fill(disk)
-    refused(f"exposures {disk} --archive-url {archive.url}", "no", "space", "free some")
-    refused(f"download {disk}/exposures.ecsv --download-dir {disk}/images --archive-url {archive.url}")
-    left = {p.name for p in disk.rglob("*") if p.is_file() and not any(part in p.name for part in (*SILENT, *STATE))}
-    assert left == {"exposures.ecsv", "filler"}
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "fakes {repo} fakes.fits",
-        "ingest {table} -b {repo} --reingest --transfer copy --collection full",
-        "execute {repo} 20190401/bias",
-    ],
-)
-def test_full_disk_under_a_repository(survey, small_disk, line):
-    size = sum(p.stat().st_size for p in Path("repo").rglob("*") if p.is_file())
-    blocks = sum(1 for p in Path("repo").rglob("*"))
-    disk = small_disk(size // 1024 + 5 * blocks + 64)
-    shutil.copytree("repo", disk / "repo")
-    fill(disk)
-    before = written(disk)
-    result = run(line.format(repo=disk / "repo", table=TABLE))
-    assert result.exit_code == 1, result.output
-    told = error_of(result.stderr)
-    assert "space" in told or "disk is full" in told
-    assert written(disk) == before
-    (disk / "filler").unlink()
-    assert run(f"raw {disk}/repo bias {NIGHT}").exit_code == 0  # the registry is sound
-
-
 # ------------------------------------------------------------------ everything else that is mistyped
 
 SUBSET = "--coadd-subset 2019 --template-type mean"
@@ -447,8 +253,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("line", "found", "remedy"), WRONG, ids=[w[0][:60] for w in WRONG])
 def test_what_is_mistyped(survey, line, found, remedy):
-    # A night's raws are tagged before it is known which masters they need.
-    refused(line, found, remedy, but=("repo/gen3.sqlite3",) if line.startswith("night ./repo 20190401") else ())
+    refused(line, found, remedy)
 
 
 @pytest.mark.parametrize(
