@@ -1,5 +1,6 @@
 """The embedded engine, as the repository sees it: every part that depends on our own instrument and storage classes."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,14 @@ class EmbeddedEngine:
     def read_defects(self, butler: Butler, ref: DatasetRef) -> Table:
         """Return the table of boxes of a detector's defects."""
         return butler.get(ref)
+
+    def master_exposures(self, butler: Butler, ref: DatasetRef) -> tuple[list[int], list[int]]:
+        """Return the exposures that a master was combined from, and those that its task rejected."""
+        if "metadata" not in ref.datasetType.storageClass.allComponents():
+            return [], []
+        metadata = butler.get(ref.makeComponentRef("metadata"))  # as the combining tasks write it
+        used, rejected = metadata.get("exposures", ""), metadata.get("rejected", "")
+        return [int(n) for n in re.findall(r"\d+", used)], [int(n) for n in re.findall(r"(?:^|; )(\d+): ", rejected)]
 
     def ingest_refcat_shards(self, butler: Butler, dataset_type: str, shards: Mapping[int, Path], run: str) -> int:
         """Ingest shards where they lie; return how many were new."""

@@ -98,7 +98,8 @@ def certify_calibrations(
     """Certify a night's masters into ``{night}/calib/{bias,flat}``, each filter's when it is complete.
 
     A set is complete when every expected detector has a master, made from all of the expected frames, and enough of
-    them, and from none that the night has no longer. Only what is expected is judged and replaced: a run on one detector leaves the other 61 certified.
+    them, and from none that the night has no longer. Only what is expected is judged and replaced: a run on one
+    detector leaves the other 61 certified.
 
     Parameters
     ----------
@@ -219,7 +220,7 @@ def _reason(frames: Frames | None, dataset: str, min_frames: int, partial: bool)
     if frames.number < min_frames:
         return f"made from {frames.number} frames, expected at least {min_frames}"
     if frames.missing and not partial:
-        return f"made from {frames.number} of {frames.number + len(frames.missing)} frames"
+        return f"made from {frames.wanted - len(frames.missing)} of {frames.wanted} frames"
     if frames.foreign:
         return f"made with exposure {', '.join(map(str, frames.foreign))}, which the night has no longer"
     return None

@@ -105,6 +105,9 @@ class Engine(Protocol):
     def read_defects(self, butler: Any, ref: Any) -> Any:
         """Return the table of boxes of a detector's defects, as `put_defects` takes it."""
 
+    def master_exposures(self, butler: Any, ref: Any) -> tuple[list[int], list[int]]:
+        """Return the exposures that a master was combined from, and those rejected then; empty if it does not say."""
+
     def ingest_refcat_shards(self, butler: Any, dataset_type: str, shards: Mapping[int, Path], run: str) -> int:
         """Ingest reference-catalogue shards where they lie, by htm7 id; return how many were new."""
 

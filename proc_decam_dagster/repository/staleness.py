@@ -72,12 +72,12 @@ def find_stale(repo: "Repository", pattern: str = "*") -> list[Stale]:
 
 
 def _masters(repo: "Repository", chain: Chain) -> Iterable[Stale]:
-    """Look at master calibrations: frames that came late, a bias that is newer than the flat."""
+    """Look at master calibrations: frames that came late or are left out by now, a bias that is newer than the flat."""
     row = PROC_TYPES[chain.proc_type]
     again = f"proc-decam night {repo.root} {chain.subset} --proc-type {row.name}"
-    late = outdated_masters(repo, row.name, chain.subset)
-    if late:
-        yield Stale(str(chain), row.certifies, [m.data_id for m in late], "frames were processed since", again)
+    outdated = outdated_masters(repo, row.name, chain.subset)
+    for because in sorted(set(outdated.values())):
+        yield Stale(str(chain), row.certifies, [m.data_id for m in outdated if outdated[m] == because], because, again)
     if row.certifies == datasets.FLAT:
         flats = {
             m: r

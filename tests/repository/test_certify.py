@@ -1,10 +1,12 @@
 """Certification: detector by detector, from the newest run, leaving the others."""
 
+import numpy as np
 import pytest
-from lsst.daf.butler import CollectionType
+from lsst.daf.butler import CollectionType, DatasetType
 
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.repository import certify_calibrations, decertify, update_chain
+from proc_decam_dagster.pixels.image import MaskedImage
+from proc_decam_dagster.repository import certify_calibrations, decertify, exclude, find_stale, update_chain
 from proc_decam_dagster.repository.certify import outdated_masters
 from proc_decam_dagster.repository.queries import Master, night_frames
 
@@ -14,8 +16,8 @@ VR, G = "VR DECam c0007 6300.0 2600.0", "g DECam SDSS c0001 4720.0 1520.0"
 
 
 def need(*detectors, frames=2, filters=("",)):
-    """Return what is expected of each master."""
-    return {Master(d, f): frames for d in detectors for f in filters}
+    """Return what is expected of each master: the first exposures of the night."""
+    return {Master(d, f): set(range(845001, 845001 + frames)) for d in detectors for f in filters}
 
 
 @pytest.fixture
@@ -107,8 +109,10 @@ def frames(night, put):
 
 def test_what_is_expected_are_the_raws(night):
     assert night_frames(night, NIGHT, "bias", by_filter=False) == need(1, 25)
-    assert night_frames(night, NIGHT, "bias", by_filter=False, where="detector=25 AND exposure=845001") == {(25, ""): 1}
-    assert night_frames(night, NIGHT, "flat", by_filter=True) == need(1, 25, filters=[VR])
+    one = night_frames(night, NIGHT, "bias", by_filter=False, where="detector=25 AND exposure=845001")
+    assert one == need(25, frames=1)
+    flats = night_frames(night, NIGHT, "flat", by_filter=True)
+    assert flats == {Master(d, VR): {845003, 845004} for d in (1, 25)}
     assert not night_frames(night, "20190409", "bias", by_filter=False)
 
 
@@ -124,10 +128,52 @@ def test_frames_newer_than_the_master_are_not_in_it(night, make, frames):
     make("bias", "20240101T000000Z", {"detector": 1})
     assert not outdated_masters(night, "bias", NIGHT)
     frames("20240102T000000Z", 845002)
-    assert outdated_masters(night, "bias", NIGHT) == [Master(1)]
+    assert list(outdated_masters(night, "bias", NIGHT)) == [Master(1)]
     assert certify(night, need(1), min_frames=1).refused == [({"detector": 1}, "made from 1 of 2 frames")]
     make("bias", "20240103T000000Z", {"detector": 1})
     assert not outdated_masters(night, "bias", NIGHT) and certify(night, need(1)).ok
+
+
+@pytest.fixture
+def combined(night):
+    """A function that makes a bias of detector 1 that says what it was combined from."""
+
+    def combine(stamp, exposures, rejected=""):
+        butler, run = night.butler(writeable=True), f"{NIGHT}/bias/bias/step2/{stamp}"
+        kind = DatasetType(
+            "bias", ("instrument", "detector"), "DecamImage", universe=butler.dimensions, isCalibration=True
+        )
+        butler.registry.registerDatasetType(kind)
+        butler.collections.register(run, CollectionType.RUN)
+        plane = np.zeros((4, 4), np.float32)
+        image = MaskedImage(plane, plane + 1, plane.astype(np.int32))
+        image.metadata = {"exposures": exposures, "rejected": rejected}
+        butler.put(image, kind, instrument="DECam", detector=1, run=run)
+        update_chain(night, "bias", NIGHT)
+
+    return combine
+
+
+def test_a_master_of_some_of_the_processed_frames_is_not_complete(night, frames, combined):
+    frames("20231231T000000Z", 845001, 845002)
+    combined("20240101T000000Z", "845001")  # a run with --where "exposure = 845001"
+    assert outdated_masters(night, "bias", NIGHT) == {Master(1): "frames were processed since"}
+    assert certify(night, need(1), min_frames=1).refused == [({"detector": 1}, "made from 1 of 2 frames")]
+    combined("20240102T000000Z", "845001", "845002: noise of amplifier A is 40.2 ADU")
+    assert not outdated_masters(night, "bias", NIGHT) and certify(night, need(1)).ok
+
+
+def test_a_master_with_an_excluded_exposure_is_stale_and_not_certified(night, frames, combined):
+    frames("20231231T000000Z", 845001, 845002)
+    combined("20240101T000000Z", "845001,845002")
+    assert certify(night, need(1)).ok and not find_stale(night)
+    exclude(night, "light leak", exposures=[845002])
+    (stale,) = find_stale(night)
+    assert (stale.data_ids, stale.because) == ([{"detector": 1}], "frames that they hold are left out by now")
+    refused = certify(night, need(1, frames=1), min_frames=1, partial=True).refused
+    assert refused == [({"detector": 1}, "made with exposure 845002, which the night has no longer")]
+    combined("20240102T000000Z", "845001")
+    assert not outdated_masters(night, "bias", NIGHT) and certify(night, need(1, frames=1), min_frames=1).ok
 
 
 def test_a_refused_master_keeps_the_last_good_one(night, make):

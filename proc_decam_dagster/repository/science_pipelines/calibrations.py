@@ -1,5 +1,6 @@
 """The instrument and its calibrations: registration, curated calibrations of obs_decam_data, defects of ip_isr."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,8 @@ from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.collections import CALIB
 
 CAMERA = "camera"
+INPUT = re.compile(r"CPP_INPUT_\d+")
+"""Header keywords of a master's exposures."""
 BOX = ("x0", "y0", "width", "height")
 
 
@@ -66,6 +69,14 @@ def put_defects(butler: Any, dataset_type: str, boxes: Mapping[int, Table], run:
             butler.put(defects, kind, {"instrument": instrument, "detector": detector}, run=run)
             for detector, defects in converted.items()
         ]
+
+
+def master_exposures(butler: Any, ref: Any) -> list[int]:
+    """Return the exposures that cp_pipe says in a master's header it was combined from; none if it does not say."""
+    if "metadata" not in ref.datasetType.storageClass.allComponents():
+        return []
+    header = butler.get(ref.makeComponentRef("metadata"))
+    return sorted(int(header[key]) for key in header if INPUT.fullmatch(key))
 
 
 def read_defects(butler: Any, ref: Any) -> Table:

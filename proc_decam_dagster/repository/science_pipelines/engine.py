@@ -81,6 +81,10 @@ class SciencePipelinesEngine:
         """Return the table of boxes of a detector's defects."""
         return calibrations.read_defects(butler, ref)
 
+    def master_exposures(self, butler: Any, ref: Any) -> tuple[list[int], list[int]]:
+        """Return the exposures that a master was combined from; cp_pipe rejects none as a whole."""
+        return calibrations.master_exposures(butler, ref), []
+
     def ingest_refcat_shards(self, butler: Any, dataset_type: str, shards: Mapping[int, Path], run: str) -> int:
         """Ingest reference-catalogue shards where they lie, by htm7 id; return how many were new."""
         return sources.ingest_refcat_shards(butler, dataset_type, shards, run)
