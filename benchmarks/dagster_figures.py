@@ -56,6 +56,8 @@ def bench_dagster(folder: Path, parts: Collection[str] = PARTS) -> Iterator[dict
     from dagster_scale import scale_figures
 
     folder.mkdir(parents=True, exist_ok=True)
+    # As installed: containers often set it, and every process would compile our modules anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if "load" in parts:
         yield from load_figures()
     if "night" in parts:
