@@ -21,7 +21,7 @@ def _calibration(proc_type: str, form: type[Calibration], description: str) -> d
     @survey_asset(
         name=name, group_name=GROUP, kinds={"lsst", "fits"}, partitions_def=PARTITIONS[name],
         deps=dependencies(proc_type), pool=POOL, description=description, automation_condition=NIGHT_READY,
-        tags={"decam/proc_type": proc_type},
+        tags={"decam/proc_type": proc_type}, output_required=False,
     )  # fmt: skip
     def calibration(
         context: dg.AssetExecutionContext, config: form, repository: ButlerRepository, execution: Execution
@@ -31,7 +31,9 @@ def _calibration(proc_type: str, form: type[Calibration], description: str) -> d
         repo, night = repository.open(), context.partition_key
         report = run_chain(context, repo, execution, proc_type, config, subset=night)
         return result(
+            context,
             repo,
+            config,
             report,
             **{name: picture(png, f"{name} {night}") for name, png in calibration_pictures(repo, night, proc_type)},
             **calibration_figures(repo, night, proc_type),

@@ -19,7 +19,7 @@ def _diffs(template_type: str) -> dg.AssetsDefinition:
     @survey_asset(
         name="diffs", key_prefix=template_type, group_name=group(template_type), kinds={"lsst", "fits"},
         partitions_def=PARTITIONS["diffs"], deps=dependencies("diff_drp", template_type), pool=POOL,
-        tags={"decam/proc_type": "diff_drp", "decam/template_type": template_type},
+        tags={"decam/proc_type": "diff_drp", "decam/template_type": template_type}, output_required=False,
         description=f"Difference images (`{{night}}/{{coadd_subset}}/{template_type}/diff_drp`), their sources and "
         "objects, and forced light curves.",
     )  # fmt: skip
@@ -35,7 +35,9 @@ def _diffs(template_type: str) -> dg.AssetsDefinition:
         reports = [run_chain(context, repo, execution, "diff_drp", config, **parts, science=k) for k in kinds]
         metadata = {f"{k}/{name}": v for k, r in zip(kinds[1:], reports[1:]) for name, v in report_metadata(r).items()}
         return result(
+            context,
             repo,
+            config,
             reports[0],
             more=metadata,
             **{name: picture(png, name) for name, png in difference_pictures(repo, **parts)},

@@ -51,6 +51,12 @@ class Processing(dg.Config):
         return terms[0] if len(terms) == 1 else " AND ".join(f"({t})" for t in terms)
 
     @property
+    def selection(self) -> str:
+        """What part of the data is processed, in words; empty for all of it."""
+        chosen = {"detectors": self.detectors.strip(), "where": self.where.strip(), "steps": ", ".join(self.steps)}
+        return "; ".join(f"{name} {value}" for name, value in chosen.items() if value)
+
+    @property
     def tolerated_fraction(self) -> float:
         """The fraction of quanta that may fail."""
         text = {"none": "0", "all": "100"}.get(self.tolerated_failures, self.tolerated_failures)

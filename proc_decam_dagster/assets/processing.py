@@ -1,6 +1,6 @@
 """Materialising a processing chain: a run of its steps, judged by the launch form's tolerance, and what is reported."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -68,22 +68,40 @@ def judge(report: "PipelineReport", config: Processing) -> None:
         raise dg.Failure(f"{bad} of {total} quanta failed or were blocked{first}", metadata=report_metadata(report))
     if report.stopped:
         raise dg.Failure(report.stopped, metadata=report_metadata(report))
-    if report.certified is not None and not report.certified.ok and not getattr(config, "partial", False):
+    certified = report.certified
+    if certified is not None and not certified.ok and not (getattr(config, "partial", False) and certified.certified):
         raise dg.Failure(
             f"calibrations were not certified: {report.certified.why_not}", metadata=report_metadata(report)
         )
 
 
 def result(
-    repo: "Repository", report: "PipelineReport", more: Mapping[str, Any] | None = None, **figures: Any
-) -> dg.MaterializeResult:
-    """Return what a processed chain reports to Dagster: first what people look at, then how it was made."""
+    context: dg.AssetExecutionContext, repo: "Repository", config: Processing, report: "PipelineReport",
+    more: Mapping[str, Any] | None = None, **figures: Any,
+) -> dg.MaterializeResult | Iterator[dg.MaterializeResult]:  # fmt: skip
+    """Return what a processed chain reports to Dagster: first what people look at, then how it was made.
+
+    A run of a part of the data (some detectors, some steps) leaves a partition that was never materialised as it is:
+    it is observed, and green only once all of it was processed.
+    """
     from proc_decam_dagster.report import gigabytes_of
 
-    return dg.MaterializeResult(
-        metadata=measured(figures)
+    metadata = (
+        measured(figures)
         | report_metadata(report)
         | {"gigabytes_written": round(gigabytes_of(repo, runs_of(report)), 3)}
-        | dict(more or {}),
-        data_version=versions_of(repo, report.chain),
+        | dict(more or {})
     )
+    if config.selection and not _is_materialised(context):
+        why = f"only {config.selection} was processed"
+        context.log.warning(f"{why}: the partition is not materialised; launch it without to make all of it")
+        observed = {"incomplete": why} | metadata
+        context.log_event(dg.AssetObservation(context.asset_key, partition=context.partition_key, metadata=observed))
+        return (nothing for nothing in ())  # a generator: Dagster takes anything else for an output
+    return dg.MaterializeResult(metadata=metadata, data_version=versions_of(repo, report.chain))
+
+
+def _is_materialised(context: dg.AssetExecutionContext) -> bool:
+    """Whether the partition that is made has been made before."""
+    wanted = dg.AssetRecordsFilter(asset_key=context.asset_key, asset_partitions=[context.partition_key])
+    return bool(context.instance.fetch_materializations(wanted, limit=1).records)

@@ -16,6 +16,7 @@ CalexpsForm = form_of("drp", Calibrated)
 @survey_asset(
     group_name="science", kinds={"lsst", "fits"}, partitions_def=PARTITIONS["calexps"], pool=POOL,
     deps=dependencies("drp"), automation_condition=NIGHT_READY, tags={"decam/proc_type": "drp"},
+    output_required=False,
 )  # fmt: skip
 def calexps(
     context: dg.AssetExecutionContext, config: CalexpsForm, repository: ButlerRepository, execution: Execution
@@ -26,7 +27,9 @@ def calexps(
     repo, night = repository.open(), context.partition_key
     report = run_chain(context, repo, execution, "drp", config, subset=night)
     return result(
+        context,
         repo,
+        config,
         report,
         **{name: picture(png, f"{name} {night}") for name, png in visit_pictures(repo, night)},
         **visit_figures(repo, night),

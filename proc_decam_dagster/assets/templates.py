@@ -51,7 +51,7 @@ def _coadds(template_type: str) -> dg.AssetsDefinition:
     @survey_asset(
         name="coadds", key_prefix=template_type, group_name=group(template_type), kinds={"lsst", "fits"},
         partitions_def=PARTITIONS["coadds"], deps=dependencies("coadd", template_type), pool=POOL,
-        tags={"decam/proc_type": "coadd", "decam/template_type": template_type},
+        tags={"decam/proc_type": "coadd", "decam/template_type": template_type}, output_required=False,
         description=f"Coadds of a subset by `{template_type}` (`{{coadd_subset}}/{template_type}/coadd`).",
     )  # fmt: skip
     def coadds(
@@ -63,7 +63,9 @@ def _coadds(template_type: str) -> dg.AssetsDefinition:
         parts = {"coadd_subset": subset, "template_type": template_type}
         report = run_chain(context, repo, execution, "coadd", config, **parts)
         return result(
+            context,
             repo,
+            config,
             report,
             nights=markdown_table(("night", "warps", "visits"), warps_by_night(repo, **parts)),
             **{name: picture(png, f"{template_type} {name} {subset}") for name, png in coadd_pictures(repo, **parts)},

@@ -46,6 +46,16 @@ def serve_forks(control: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     children: set[int] = set()
+    try:
+        _serve(control, wake_read, wake_write, children)
+    finally:
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _serve(control: socket.socket, wake_read: int, wake_write: int, children: set[int]) -> None:
+    """Fork on request and report deaths until the driver closes the socket; ``children`` are those that live."""
     while True:
         ready, _, _ = select.select([control, wake_read], [], [])
         if wake_read in ready:
@@ -55,7 +65,7 @@ def serve_forks(control: socket.socket) -> None:
             continue
         data, pipes, _, _ = socket.recv_fds(control, 1, 1)
         if not data:
-            break
+            return
         pid = os.fork()
         if pid == 0:
             status = 1
@@ -75,9 +85,6 @@ def serve_forks(control: socket.socket) -> None:
         os.close(pipes[0])
         children.add(pid)
         control.sendall(f"forked {pid}\n".encode())
-    for pid in children:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def main() -> None:

@@ -50,10 +50,12 @@ def rebuild(repository: "Repository", chain: str, *, resources: bool = False) ->
     found: list[Attempt] = []
     for run in reversed(runs_with_logs(butler, chain, besides=known)):
         attempts = list(_attempts_of(butler, chain, run, resources))
+        if not attempts:  # the RUN remembers dataset types of which it has none any more
+            continue
         ledger.record(attempts)
         # Their drivers may have left out what failed before; the newest word on each quantum counts all the same.
         state = {(a.task, a.data_id): a.outcome for a in attempts}
-        ended = max((a.started + a.seconds for a in attempts), default=_stamp(run))
+        ended = max(a.started + a.seconds for a in attempts)
         ledger.record_step(chain, attempts[0].step, run, ended, 0.0, standing_of(state, [run]))
         found += attempts
     return found

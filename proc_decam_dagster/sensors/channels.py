@@ -3,6 +3,7 @@
 Addresses of webhooks and passwords are secrets: no message, log or `repr` holds them.
 """
 
+import http.client
 import json
 import os
 import smtplib
@@ -91,7 +92,7 @@ def _why_not(way: Callable[[], object]) -> str:
         return f"answered {error.code}"
     except smtplib.SMTPResponseException as error:
         return f"the mail server answered {error.smtp_code}"
-    except (OSError, ValueError, smtplib.SMTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException, smtplib.SMTPException) as error:
         # Not its text: that of a malformed address is the address.
         reason = getattr(error, "reason", None)
         return f"not reached ({type(reason if isinstance(reason, Exception) else error).__name__})"

@@ -116,16 +116,17 @@ def _nights_under_way(instance: dg.DagsterInstance, nights: Collection[str]) -> 
     return {run.tags["dagster/partition"] for run in runs if raws.key in (run.asset_selection or ())}
 
 
-def _files_ingested(instance: dg.DagsterInstance, nights: Collection[str]) -> Mapping[str, int]:
-    """Return the number of files that nights' raws had when they were materialised last, by whomever."""
-    files: dict[str, int] = {}
+def _files_ingested(instance: dg.DagsterInstance, nights: Collection[str]) -> Mapping[str, int | None]:
+    """Return the number of files that nights' raws had when they were materialised last, if it was told."""
+    files: dict[str, int | None] = {}
     left, at = set(nights), None
     while left:
         wanted = dg.AssetRecordsFilter(asset_key=raws.key, asset_partitions=sorted(left))
         page = instance.fetch_materializations(wanted, limit=NIGHTS_A_TICK, cursor=at)
         for record in page.records:  # the newest first
             made = record.asset_materialization
-            files.setdefault(made.partition, made.metadata["files"].value)
+            number = made.metadata.get("files")  # a person may have reported it without
+            files.setdefault(made.partition, number.value if number else None)
         left, at = left - files.keys(), page.cursor
         if not page.has_more:
             break

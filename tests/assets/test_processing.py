@@ -60,6 +60,9 @@ def test_calibrations_that_are_not_certified_are_red_unless_partial():
     report.certified = CertifyReport("bias", "n/calib/bias", refused=[({"detector": 2}, "no frames")])
     with pytest.raises(dg.Failure, match="not certified: detector 2: no frames"):
         judge(report, Calibration())
+    with pytest.raises(dg.Failure, match="not certified"):  # not one master: nothing is there
+        judge(report, Calibration(partial=True))
+    report.certified.certified.append({"detector": 1})
     judge(report, Calibration(partial=True))
 
 

@@ -149,3 +149,14 @@ def test_failure_is_red_and_says_why(materialise, raws):
     failure = next(e for e in result.all_events if e.is_step_failure).step_failure_data
     assert "detector" in (failure.error.message + str(failure.user_failure_data))
     assert not result.get_asset_materialization_events()
+
+
+def test_a_part_of_a_night_does_not_make_it_green(materialise, raws):
+    materialise("bias", NIGHT)
+    part = materialise("flat", NIGHT, config={"detectors": "1"})
+    assert part.success and not part.get_asset_materialization_events() and not _checks(part)
+    (seen,) = part.get_asset_observation_events()
+    observed = seen.asset_observation_data.asset_observation
+    assert observed.metadata["incomplete"].value == "only detectors 1 was processed" and observed.partition == NIGHT
+    assert _metadata(materialise("flat", NIGHT))["quanta_succeeded"] == 0  # all of it was there
+    assert "certified" in _metadata(materialise("flat", NIGHT, config={"detectors": "1"}))

@@ -48,7 +48,8 @@ def test_one_that_fails_keeps_no_other_from_being_told(web):
 
 
 @pytest.mark.parametrize(
-    "address", ["http://127.0.0.1:9/s3cret", "hooks.example.org/s3cret", "http://x.invalid/s3cret"]
+    "address",
+    ["http://127.0.0.1:9/s3cret", "hooks.example.org/s3cret", "http://x.invalid/s3cret", "http://a:b c/s3cret"],
 )
 def test_no_message_holds_a_secret(address, caplog):
     environment = {"PROC_DECAM_SLACK_WEBHOOK": address, "PROC_DECAM_SMTP": "127.0.0.1:9",

@@ -90,12 +90,12 @@ def test_a_file_that_vanished_does_not_count(survey):
     assert isinstance(_tick(survey, dg.DagsterInstance.ephemeral()), dg.SkipReason)
 
 
-@pytest.mark.parametrize(("files", "asked"), [(2, 0), (1, 1)])
-def test_a_night_ingested_by_hand_is_asked_for_only_if_its_files_have_changed(survey, files, asked):
+@pytest.mark.parametrize(("metadata", "asked"), [({"files": 2}, 0), ({"files": 1}, 1), ({}, 1)])
+def test_a_night_ingested_by_hand_is_asked_for_only_if_its_files_have_changed(survey, metadata, asked):
     _download(survey, 0, 1)
     instance = dg.DagsterInstance.ephemeral()
     instance.add_dynamic_partitions(NIGHTS.name, ["20190401"])
-    by_hand = dg.AssetMaterialization("raws", partition="20190401", metadata={"files": files})
+    by_hand = dg.AssetMaterialization("raws", partition="20190401", metadata=metadata)
     instance.report_runless_asset_event(by_hand)
     assert len(getattr(_tick(survey, instance), "run_requests", None) or []) == asked
 
