@@ -54,10 +54,12 @@ def execute(
             f"{parent!r} is not the name of a chain", "for instance 20190401/bias or 2019/meanclip/coadd",
             "`proc-decam collection` makes chains",
         ) from None  # fmt: skip
-    from proc_decam_dagster.execution import WorkerPool, run_step
+    from proc_decam_dagster.execution import WorkerPool, run_step, step_name
     from proc_decam_dagster.repository import open_repository
     from proc_decam_dagster.survey.proc_types import proc_type
 
+    for kind in sciences(science):
+        step_name(chain.proc_type, "", kind)  # refused before anything runs
     repository = open_repository(repo)
     file, _, step = (pipeline or "").partition("#")
     steps = [step] if step or pipeline else proc_type(chain.proc_type).steps

@@ -81,33 +81,23 @@ def pipeline(
     row, subset, coadd_subset = parts(proc_type, subset, coadd_subset)
     chain = row.chain(subset, coadd_subset, template_type)
     row.select_steps(",".join(steps))
-    from proc_decam_dagster.execution import run_pipeline
+    from proc_decam_dagster.execution import run_pipeline, step_name
     from proc_decam_dagster.repository import open_repository
 
+    kinds = sciences(science)
+    for kind in kinds:
+        step_name(row.name, "", kind)  # refused before anything runs
     repository, reports = open_repository(repo), []
-    with show.Progress() as progress:
-        for kind in sciences(science):
-            reports.append(
-                run_pipeline(
-                    repository,
-                    row.name,
-                    subset,
-                    coadd_subset=coadd_subset,
-                    template_type=template_type,
-                    steps=list(steps) or None,
-                    where=where,
-                    science=kind,
-                    jobs=jobs,
-                    pipeline_dir=pipeline_dir,
-                    calibrations=policy,
-                    partial=partial,
-                    progress=progress.quanta,
-                    **attempts,
-                )  # fmt: skip
-            )
-    for report in reports:
+    for kind in kinds:
+        with show.Progress() as progress:
+            report = run_pipeline(
+                repository, row.name, subset, coadd_subset=coadd_subset, template_type=template_type,
+                steps=list(steps) or None, where=where, science=kind, jobs=jobs, pipeline_dir=pipeline_dir,
+                calibrations=policy, partial=partial, progress=progress.quanta, **attempts,
+            )  # fmt: skip
         show.pipeline(report)
         tell_dagster(repository, report, _selected(where, steps))
+        reports.append(report)
     if not all(r.ok for r in reports):
         raise SurveyError(
             f"{chain} is not complete ({'; '.join(r.why_not for r in reports if not r.ok)})",

@@ -14,6 +14,7 @@ _HOMES = {
     "throttled": "report",
     "pipeline_path": "pipelines",
     "run_step": "step",
+    "step_name": "step",
     "run_pipeline": "pipeline",
     "run_night": "night",
     "run_nights": "nights",

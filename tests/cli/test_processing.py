@@ -158,6 +158,13 @@ def test_night_of_a_known_table_as_typed(below, opened):
     assert "no night matches '20300101'" in proc_decam("night ./repo 20300101", 1).stderr
 
 
+@pytest.mark.parametrize("line", ["pipeline ./repo drp 20190401", "execute ./repo 20190401/drp"])
+def test_injected_images_of_what_has_none_are_refused_before_anything_runs(below, opened, line):
+    done = proc_decam(f"{line} --science both", 1)
+    assert "drp has no injected science images" in done.stderr
+    assert below.calls == []
+
+
 @pytest.mark.parametrize(
     ("science", "expected"),
     [
