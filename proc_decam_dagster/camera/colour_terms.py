@@ -46,7 +46,7 @@ COLOUR_TERMS = {
     "i": ColourTerm("i", "g", "i", (0.00904, -0.04171, 0.00566, -0.00829), _STARS),
     "z": ColourTerm("z", "g", "i", (0.02583, -0.07690, 0.02824, -0.00898), _STARS),
     "Y": ColourTerm("y", "g", "i", (0.02332, -0.05992, 0.02840, -0.00572), _STARS),
-    # Our own: black bodies of 3,500 to 15,000 K through box passbands (tests/pixels/test_colour_terms.py makes them).
+    # Our own: black bodies of 3,500 to 15,000 K through box passbands (tests/camera/test_colour_terms.py makes them).
     "VR": ColourTerm("r", "g", "r", (0.0083, 0.0528, -0.0514), (-0.25, 1.3)),
     # Rubin's obs_decam: the Pickles stellar library through the filters' transmission (S. Huang).
     "N540": ColourTerm("g", "g", "r", (-0.02635164, -0.50968428, -0.00958104), (-1.0, 1.5)),

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from proc_decam_dagster.assets.presentation import markdown_table
 from proc_decam_dagster.checks.check import SHOWN, WARN, complete, graded, survey_check
 from proc_decam_dagster.resources import ButlerRepository, Limits, Survey
 
@@ -37,6 +38,20 @@ def exposures_in_skymap(
     )
 
 
+@survey_check("calexps")
+def detectors_accepted(context: dg.AssetCheckExecutionContext, repository: ButlerRepository) -> dg.AssetCheckResult:
+    """The visit summaries refuse no detector of the night: stars not trailed, zero points alike, pixels usable."""
+    from proc_decam_dagster.report import refused_detectors
+
+    refused = refused_detectors(repository.open(), context.partition_key)
+    return dg.AssetCheckResult(
+        passed=not refused,
+        severity=WARN,
+        description=f"{len(refused)} detectors refused" if refused else "",
+        metadata={"refused": markdown_table(("visit", "detector", "because"), refused[:SHOWN])},
+    )
+
+
 def _figure(name: str) -> dg.AssetChecksDefinition:
     figure, limit, words = FIGURES[name]
 
@@ -52,4 +67,4 @@ def _figure(name: str) -> dg.AssetChecksDefinition:
     return within
 
 
-CHECKS = [calexps_complete, exposures_in_skymap, *map(_figure, FIGURES)]
+CHECKS = [calexps_complete, detectors_accepted, exposures_in_skymap, *map(_figure, FIGURES)]

@@ -8,6 +8,7 @@ _HOMES = {
     "dia_sources": "figures",
     "difference_figures": "figures",
     "gigabytes_of": "figures",
+    "refused_detectors": "figures",
     "visit_figures": "figures",
     "visit_summary": "figures",
     "warps_by_night": "figures",

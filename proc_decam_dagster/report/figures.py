@@ -66,6 +66,20 @@ def visit_figures(repo: "Repository", night: str) -> dict[str, float]:
     return figures
 
 
+def refused_detectors(repo: "Repository", night: str) -> list[tuple[int, int, str]]:
+    """Return visit, detector and reason of what the visit summaries of a night refuse: none of it enters a warp.
+
+    Empty for an engine whose summaries judge nothing.
+    """
+    summary = visit_summary(repo, night)
+    if "accepted" not in summary.colnames:
+        return []
+    return [
+        (int(row["visit"]), int(row["detector"]), str(row["reason"]))
+        for row in summary[~summary["accepted"].astype(bool)]
+    ]
+
+
 def warps_by_night(repo: "Repository", coadd_subset: str, template_type: str) -> list[tuple[str, int, int]]:
     """Return the nights that went into a coadd subset, each with its number of warps and of visits."""
     tag = names.coadd_inputs_collection(coadd_subset, template_type)

@@ -1,9 +1,8 @@
 """The asset checks on the processed sample survey: green as it is, red where limits or data are changed."""
 
-import shutil
-
 import dagster as dg
 import pytest
+from sample_survey import copy_repository
 
 from proc_decam_dagster.checks import CHECKS
 from proc_decam_dagster.partitions import cell
@@ -17,7 +16,7 @@ BY_NAME |= {spec.name: check for check in CHECKS for spec in check.check_specs i
 @pytest.fixture
 def copy(sample, tmp_path):
     """A copy of the survey's repository, to be changed."""
-    shutil.copytree(sample.repository, tmp_path / "repo", symlinks=True)
+    copy_repository(sample.repository, tmp_path / "repo")
     return ButlerRepository(root=str(tmp_path / "repo"))
 
 
@@ -77,6 +76,21 @@ def test_what_is_excluded_is_neither_expected_nor_missing(sample, copy):
     exclude(repo, "a dome that was closed", exposures=[exposure])
     result = evaluate("calexps_complete", sample, copy)
     assert result.passed and result.metadata["expected"].value == before - frames
+
+
+def test_a_refused_detector_is_told(sample, copy):
+    from proc_decam_dagster.repository.queries import find_refs
+
+    repo, night = copy.open(), sample.nights[-1]
+    butler = repo.butler(writeable=True)
+    ref = find_refs(repo, "finalVisitSummary", f"{night}/drp")[0]
+    summary = butler.get(ref)
+    summary["accepted"], summary["reason"] = False, "stars trailed, ellipticity 0.41"
+    butler.pruneDatasets([ref], disassociate=True, unstore=True, purge=True)
+    butler.put(summary, ref)
+    result = evaluate("detectors_accepted", sample, copy)
+    assert not result.passed and result.severity is not ERROR
+    assert f"| {ref.dataId['visit']} | {summary['detector'][0]} | stars trailed" in result.metadata["refused"].value
 
 
 def test_a_late_frame_is_told(sample, copy):
