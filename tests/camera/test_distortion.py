@@ -74,16 +74,23 @@ def test_reference_pixels_are_those_of_a_real_raw_header(shared_data):
     assert cards["CRPIX2"] == pytest.approx(header["CRPIX2"], abs=0.01)
 
 
-def test_outline_agrees_with_a_real_header_of_the_community_pipeline(shared_data):
+@pytest.mark.parametrize("solution", SOLUTIONS)
+def test_outline_agrees_with_a_real_header_and_a_wrong_sign_is_caught(solution, shared_data):
     """The header gives the corners (pixel centres, its own frame of 2046 × 4094) of CCD 1 as measured by others."""
     path = shared_data / "headers" / "fitsheader-decam-instcal-c4d_190402_050618_ooi_VR_v1.yaml"
     header = yaml.safe_load(path.read_text())
-    for solution in SOLUTIONS:
-        ra, dec = pixel_to_sky(1, *np.array([[1.0, 1, 2046, 2046], [1, 4094, 1, 4094]]), header["CRVAL1"],
-                               header["CRVAL2"], solution)  # fmt: skip
-        corners = sorted((header[f"COR{n}RA1"], header[f"COR{n}DEC1"]) for n in range(1, 5))
-        off = separation(*np.array(corners).T, *np.array(sorted(zip(ra, dec))).T)
-        assert off.max() < 20, "within the scatter of pointing and rotation from night to night"
+    corners = sorted((header[f"COR{n}RA1"], header[f"COR{n}DEC1"]) for n in range(1, 5))
+    pointing, pixels = (header["CRVAL1"], header["CRVAL2"]), np.array([[1.0, 1, 2046, 2046], [1, 4094, 1, 4094]])
+
+    def off(ra, dec):
+        return separation(*np.array(corners).T, *np.array(sorted(zip(ra, dec))).T).max()
+
+    # within the scatter of pointing and rotation from night to night
+    assert off(*pixel_to_sky(1, *pixels, *pointing, solution)) < 20
+    for sign in (0, -1):
+        cards = tpv_header(1, *pointing, solution)
+        cards.update({key: sign * cards[key] for key in cards if key[:2] == "PV" and int(key.split("_")[1]) > 3})
+        assert off(*WCS(fits.Header(cards)).all_pix2world(*pixels, 0)) > 40
 
 
 @pytest.mark.parametrize("solution", SOLUTIONS)
