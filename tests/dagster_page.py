@@ -100,6 +100,16 @@ class DagsterPage:
         launch.click()
         self.sees(re.compile("Launched run|Created backfill"))
 
+    def only_what_is_missing(self) -> None:
+        """Leave out, in the launch dialog that is open, what has been made already."""
+        self.page.get_by_role("dialog").get_by_text("Backfill only failed and missing partitions").click()
+
+    def materialise_at_once(self, asset: str) -> None:
+        """Launch an asset without partitions from its page."""
+        self.go(f"/assets/{asset}")
+        self.button("Materialize").click()
+        self.sees(re.compile("Launched run"))
+
     def launchpad(self, asset: str) -> dict[str, Any]:
         """Open an asset's launchpad, and return the configuration that it comes up with."""
         self.go(f"/assets/{asset}?view=partitions")

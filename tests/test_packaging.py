@@ -45,6 +45,8 @@ def test_command_runs_from_the_root_folder(installed, tmp_path):
     again = _run(installed, "proc-decam", "pipeline", str(repo), "bias", "20190401")
     assert again.returncode != 0
     assert "Traceback" not in again.stderr
+    page = _run(installed, "proc-decam", "page", str(repo))
+    assert page.returncode == 0 and "0 nights" in page.stdout, page.stderr
 
 
 def test_the_wheel_is_what_runs_and_its_pipelines_are_inside(installed):

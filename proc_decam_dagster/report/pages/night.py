@@ -62,7 +62,7 @@ def night_contents(repo: "Repository", states: SurveyStates, night: str) -> dict
 
 def night_page(contents: dict[str, Any], *, made: str, before: str = "", after: str = "") -> str:
     """Return the page of a night; ``before`` and ``after`` are its neighbours that have pages too."""
-    named = {name: list(told(found)) for name, found in contents["figures"].items()}
+    named = {name: list(told(found, "ADU" if name == "bias" else "")) for name, found in contents["figures"].items()}
     used = {state for stage in contents["stages"].values() for state in (stage.state, *stage.units.values())}
     return render(
         "night.html", **contents | {"figures": named}, states=[s for s in STATES if s in used], made=made,
@@ -70,10 +70,11 @@ def night_page(contents: dict[str, Any], *, made: str, before: str = "", after: 
     )  # fmt: skip
 
 
-def told(figures: dict[str, float]) -> Iterator[tuple[str, str, str]]:
-    """Yield name, value and unit of figures as people read them."""
+def told(figures: dict[str, float], level: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield name, value and unit of figures as people read them; ``level`` is the unit of levels."""
     for name, value in figures.items():
         words, unit, places = FIGURES.get(name, (name.replace("_", " "), "", 3))
+        unit = level if name.startswith("median_") else unit
         yield words, f"{value:,.{places}f}" if math.isfinite(value) else "not measured", unit
 
 

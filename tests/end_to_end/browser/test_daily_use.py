@@ -8,10 +8,13 @@ from playwright.sync_api import expect
 from sample_survey import certified_detectors
 
 from proc_decam_dagster.definitions import defs
+from proc_decam_dagster.partitions import NIGHTS
 
-from .conftest import COADD_SUBSET, TEMPLATE_TYPE
+from .conftest import COADD_SUBSET, TEMPLATE_TYPE, report_what_is_there
 
 STATES = dg.DagsterRunStatus
+PAGE = dg.AssetKey("night_page")
+WITHOUT_RAWS = "20180101"
 ENDED = {STATES.SUCCESS, STATES.FAILURE, STATES.CANCELED}
 
 
@@ -35,6 +38,36 @@ def test_the_graph_reads_like_the_survey(ui):
     for node in nodes:
         drawn = ui.page.get_by_text(node.key.path[-1], exact=True)
         expect(drawn.first).to_be_attached()
+
+
+def test_an_assets_page_says_what_it_is_whose_it_is_and_where_its_code_is(ui):
+    ui.go("/assets/calexps?view=overview")
+    ui.sees("Calibrated exposures of a night")
+    ui.sees("Open in editor")
+    for word in ("science", defs.resolve_asset_graph().get(dg.AssetKey("calexps")).owners[0].removeprefix("team:")):
+        ui.sees(word)
+
+
+def test_a_sensor_registers_a_night_and_says_what_a_late_exposure_makes_stale(ui, instance, survey):
+    night = survey.nights[-1]
+    until(lambda: night in instance.get_dynamic_partitions(NIGHTS.name), "the sensor registers the night")
+    wanted = dg.RunsFilter(tags={"dagster/partition": night, "dagster/sensor_name": "new_downloads"})
+    (run,) = until(lambda: instance.get_runs(filters=wanted), "the sensor requests its raws")
+    assert ended(instance, run.run_id) is STATES.SUCCESS
+    ui.partition("raws", night)
+    ui.sees("Materialized")
+    ui.go("/locations/proc_decam/sensors/new_downloads")
+    ui.sees("Requested")
+    ui.go("/assets/raws?view=checks")
+    ui.sees("nothing_stale")
+    (check,) = [
+        e.asset_check_evaluation_data for e in (record.event_log_entry.dagster_event for record in
+        instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records)
+        if e.asset_check_evaluation_data.check_name == "nothing_stale"
+    ]  # fmt: skip
+    assert not check.passed and check.severity is dg.AssetCheckSeverity.WARN
+    assert f"{night}/bias | 1 | came after it was processed" in check.metadata["stale"].value
+    report_what_is_there(instance, [night])
 
 
 def test_a_form_comes_up_with_defaults_that_process_the_whole_night(ui):
@@ -70,19 +103,59 @@ def test_a_night_is_materialised_and_shows_figures_and_a_picture(ui, instance, s
     ui.sees("Passed")
 
 
-def test_a_backfill_of_two_nights(ui, instance, survey):
+def test_a_backfill_in_which_a_failed_night_stops_no_other(ui, instance, survey):
+    instance.add_dynamic_partitions(NIGHTS.name, [WITHOUT_RAWS])
     ui.materialise("bias")
     ui.launch()
     (backfill,) = instance.get_backfills()
     until(
-        lambda: instance.get_backfill(backfill.backfill_id).status is BulkActionStatus.COMPLETED_SUCCESS,
+        lambda: instance.get_backfill(backfill.backfill_id).status is BulkActionStatus.COMPLETED_FAILED,
         "the backfill is complete",
     )
     runs = instance.get_runs(filters=dg.RunsFilter.for_backfill(backfill.backfill_id))
-    assert sorted(run.tags["dagster/partition"] for run in runs) == survey.nights
-    assert {run.status for run in runs} == {STATES.SUCCESS}
+    outcomes = {run.tags["dagster/partition"]: run.status for run in runs}
+    assert outcomes == dict.fromkeys(survey.nights, STATES.SUCCESS) | {WITHOUT_RAWS: STATES.FAILURE}
     ui.go(f"/runs/b/{backfill.backfill_id}")
-    ui.sees("Completed")
+    ui.sees("Failed")
+    instance.delete_dynamic_partition(NIGHTS.name, WITHOUT_RAWS)
+
+
+def test_a_backfill_of_what_is_missing_makes_the_pages_that_are_not_there(ui, instance, survey):
+    first, *others = survey.nights
+    ui.materialise("night_page", first)
+    ui.launch()
+    assert ended(instance, newest(instance).run_id) is STATES.SUCCESS
+    ui.materialise("night_page")
+    ui.only_what_is_missing()
+    ui.launch()
+    until(lambda: instance.get_materialized_partitions(PAGE) == set(survey.nights), "the pages are made")
+    made = instance.fetch_materializations(PAGE, limit=10).records
+    assert sorted(record.partition_key for record in made) == survey.nights
+    ui.partition("night_page", first)
+    ui.sees("bias/certified")
+
+
+def test_the_surveys_page_is_read_without_dagster(ui, instance, survey):
+    ui.materialise_at_once("survey_page")
+    assert ended(instance, newest(instance).run_id) is STATES.SUCCESS
+    asked = []
+    ui.page.on("request", lambda request: asked.append(request.url))
+    index = survey.repository / "proc_decam" / "pages" / "index.html"
+    ui.page.goto(index.as_uri())
+    cell = ui.page.locator(f"a[data-c='{survey.nights[-1]}/flat']")
+    cell.focus()
+    ui.page.keyboard.press("Enter")
+    told = ui.page.get_by_role("dialog")
+    expect(told).to_contain_text(f"{survey.nights[-1]}/flat")
+    told.get_by_role("link", name="the night's page").click()
+    expect(ui.page.get_by_role("heading", name=f"Night {survey.nights[-1]}")).to_be_visible()
+    assert ui.page.locator("figure img").first.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+    ui.page.get_by_role("link", name="all nights").click()
+    cell.click()
+    ui.page.keyboard.press("Escape")
+    expect(told).to_be_hidden()
+    expect(cell).to_be_focused()
+    assert {url.split(":")[0] for url in asked} <= {"file", "data"}
 
 
 def test_termination_stops_the_work_and_it_goes_on_when_executed_again(ui, instance, survey):
