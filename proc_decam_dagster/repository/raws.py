@@ -6,8 +6,10 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from proc_decam_dagster.errors import SurveyError, disk_full
 from proc_decam_dagster.repository.engines import INSTRUMENT
 from proc_decam_dagster.repository.exclusions import exclusions
 from proc_decam_dagster.repository.presence import has_collection, has_dataset_type
+from proc_decam_dagster.repository.replacement import replaced
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.repository.settings import write_whole
 from proc_decam_dagster.survey import datasets
@@ -34,6 +37,7 @@ BATCH = 100
 POOL_FROM = 48
 """From this number of files on, headers are read in other processes: to start those costs as much as to read these."""
 QUERY_CHUNK = 2000
+KILLED = "the process that read its header was killed; run it again if memory was short"
 
 
 class AllExcluded(SurveyError):
@@ -336,8 +340,20 @@ def _read_headers(
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(min(jobs, len(wanted)), mp_context=context) as pool:
         futures = {pool.submit(_read_one, engine, item[0]): item for item in wanted}
+        unread = []
         for future in as_completed(futures):
-            yield from judged(futures[future], *future.result())
+            if isinstance(future.exception(), BrokenProcessPool):
+                unread.append(futures[future])
+            else:
+                yield from judged(futures[future], *future.result())
+    while unread:  # a worker was killed, over which file is not told: one by one, until that is found
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            alive = True
+            while unread and alive:
+                item = unread.pop()
+                future = pool.submit(_read_one, engine, item[0])
+                alive = not isinstance(future.exception(), BrokenProcessPool)
+                yield from judged(item, *(future.result() if alive else (None, KILLED)))
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -360,11 +376,9 @@ def _ingest_batch(
     What is replaced goes with the same transaction as its replacement comes: if that fails, it is still there.
     """
     files = [raw for raw, _ in batch]
+    raws = partial(raw_refs, repo, [raw.exposure for raw in files], run)
     try:
-        with butler.transaction() if reingest else nullcontext():
-            if reingest:
-                old = raw_refs(repo, [raw.exposure for raw in files], run)
-                butler.pruneDatasets(old, disassociate=True, unstore=True, purge=True)
+        with replaced(repo, raws(), raws) if reingest else nullcontext():
             repo.engine.ingest_raws(butler, files, transfer=transfer, run=run)
         report.exposures += [raw.exposure for raw in files]
         report.ingested += len(files)

@@ -9,6 +9,7 @@ import pytest
 from astropy.table import Table
 
 from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.instrument.engine import EmbeddedEngine
 from proc_decam_dagster.repository import IngestReport, ingest_raws, raws, tag_raws
 from proc_decam_dagster.survey.exposures import file_name
 
@@ -163,12 +164,57 @@ def test_what_cannot_be_replaced_stays(night, exposures, image_dir, monkeypatch)
     assert {r.dataId["exposure"] for r in kept} == {845002} and night.butler().get(kept[0])
 
 
+def test_a_copy_stays_until_its_replacement_is_there(repo, folder, monkeypatch):
+    table = make_exposures(folder, "zz")
+    ingest_raws(repo, table, folder, transfer="copy")
+    engine, real = repo.engine, repo.engine.ingest_raws
+    lost = path_of(folder, table[1])
+
+    def vanish(butler, files, **kwargs):
+        lost.unlink(missing_ok=True)  # after its header was read
+        real(butler, files, **kwargs)
+
+    def copies():
+        return {
+            r.dataId["exposure"]: Path(repo.butler().getURI(r).ospath) for r in raws.raw_refs(repo, table["EXPNUM"])
+        }
+
+    before = copies()
+    monkeypatch.setattr(engine, "ingest_raws", vanish)
+    report = ingest_raws(repo, table, folder, transfer="copy", reingest=True)
+    assert report.exposures == [845001] and [path for path, _ in report.failed] == [str(lost)]
+    assert copies() == before and not list(repo.root.rglob("*.replaced"))
+    for ref in raws.raw_refs(repo, table["EXPNUM"]):
+        assert repo.butler().get(ref).data.mean() == ref.dataId["detector"]
+    ingest_raws(repo, table[:1], folder, transfer="direct", reingest=True)
+    assert copies()[845001] == path_of(folder, table[0]) and not before[845001].exists()
+
+
 def test_headers_are_read_in_other_processes_when_many(repo, exposures, image_dir, monkeypatch):
     monkeypatch.setattr(raws, "POOL_FROM", 2)
     seen = []
     report = ingest_raws(repo, exposures, image_dir, jobs=2, progress=lambda done, total: seen.append((done, total)))
     assert report.ingested == 6
     assert seen[-1] == (6, 6)
+
+
+class Deadly(EmbeddedEngine):
+    """An engine of which the process that reads one file's header is killed."""
+
+    def read_raw(self, path):
+        if "845002" in path:
+            os._exit(9)
+        return super().read_raw(path)
+
+
+def test_a_killed_process_costs_the_file_it_was_reading(repo, exposures, image_dir, monkeypatch):
+    monkeypatch.setattr(raws, "POOL_FROM", 2)
+    repo._engine = Deadly()
+    report = ingest_raws(repo, exposures[:3], image_dir, jobs=2)
+    assert sorted(report.exposures) == [845001, 845003]
+    assert [Path(path) for path, reason in report.failed if "was killed" in reason] == [
+        path_of(image_dir, exposures[1])
+    ]
 
 
 def test_one_bad_record_fails_alone(repo, exposures, image_dir, monkeypatch):
