@@ -11,10 +11,11 @@ NAME = PACKAGE.name
 FACES = {
     "definitions", "assets", "checks", "instance", "partitions", "sensors", "schedules", "resources", "bridge", "cli",
 }  # fmt: skip
-GROUND = {"camera", "errors", "__version__"}
+GROUND = {"camera", "errors", "locks", "__version__"}
 ALLOWED = {
     "camera": set(),
     "errors": set(),
+    "locks": set(),
     "survey": set(),
     "archive": {"survey"},
     "repository": {"survey", "archive"},

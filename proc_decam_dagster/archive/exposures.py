@@ -1,5 +1,6 @@
 """A survey's exposure table on disk, brought up to date with the archive: for the command and for the asset."""
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +21,16 @@ from proc_decam_dagster.archive.query import (
     missing_of_table,
     query_exposures,
 )
+from proc_decam_dagster.locks import file_lock
 from proc_decam_dagster.survey import exposure_changes as changing
 from proc_decam_dagster.survey.exposures import FILE_NAME, MISSING_NAME, read_exposures, write_exposures
 from proc_decam_dagster.survey.night_summary import SUMMARY_NAME, night_summary
+
+log = logging.getLogger(__name__)
+
+LOCK_NAME = ".exposures.lock"
+WAIT_SECONDS = 600.0
+"""How long to wait for another process that writes the same tables."""
 
 
 @dataclass
@@ -91,19 +99,30 @@ def update_exposures(
     did not look for without a word, those that it should have found and did not as ``vanished``. A table to which
     nothing happened is not written again.
 
+    What another process has found in the meantime stays: the folder is locked from reading its tables to writing them.
+
     Raises
     ------
     SurveyError
         As `query.query_exposures` does, or if the table in the folder cannot be read; nothing is written then.
     """
     directory = Path(directory)
-    file, log_file = directory / FILE_NAME, directory / changing.CHANGES_NAME
     proposals = [proposals] if isinstance(proposals, str) else list(proposals)
-    old = read_exposures(file) if file.is_file() else None
     new, _ = query_exposures(
         archive, proposals, instrument=instrument, obs_types=obs_types, proc_types=proc_types, dates=dates,
         progress=progress,
     )  # fmt: skip
+    with file_lock(directory / LOCK_NAME, str(directory), wait_seconds=WAIT_SECONDS, on_wait=log.info):
+        return _update(archive, directory, new, proposals, obs_types, proc_types, dates, instrument, progress)
+
+
+def _update(
+    archive: Archive, directory: Path, new: Table, proposals: list[str], obs_types: Sequence[str],
+    proc_types: Sequence[str], dates: tuple[str, str] | None, instrument: str, progress: Progress | None,
+) -> SurveyUpdate:  # fmt: skip
+    """Bring the tables up to date with what a search has found."""
+    file, log_file = directory / FILE_NAME, directory / changing.CHANGES_NAME
+    old = read_exposures(file) if file.is_file() else None
     scope = None
     if old is not None:
         nights = set(new["night"].tolist())
@@ -115,11 +134,11 @@ def update_exposures(
     missing = missing_of_table(table, sought)
     missing = add_nearest(archive, missing, instrument=instrument, progress=progress)
     nights = night_summary(table)
-    log = changing.read_changes(log_file)
-    told = changing.not_yet_told(changes, log, new["md5sum"].tolist())
+    logged = changing.read_changes(log_file)
+    told = changing.not_yet_told(changes, logged, new["md5sum"].tolist())
     if told:  # before the table: a change that was not logged would never be found again
         when = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        write_exposures(changing.add_to_log(log, told, when), log_file)
+        write_exposures(changing.add_to_log(logged, told, when), log_file)
     different = any(c.change != changing.VANISHED for c in changes)
     written = old is None or different or old.colnames != table.colnames or len(old) != len(table)
     if written:

@@ -103,8 +103,7 @@ def _override(repo, night: str, source: str, detectors, types, why: str) -> None
         raise SurveyError(f"--detector {' '.join(wrong)}", "numbers of CCDs, such as 31")
     repository = open_repository(repo)
     chosen = list(types) or [d for d in CERTIFIED if source == OWN or own_masters(repository, source, d)]
-    for dataset in chosen or CERTIFIED[:1]:
-        _tell(add_override(repository, night, dataset, source, tuple(map(int, detectors)), why))
+    _tell(add_override(repository, night, chosen or CERTIFIED[:1], source, tuple(map(int, detectors)), why))
 
 
 def _tell(done: list[str]) -> None:

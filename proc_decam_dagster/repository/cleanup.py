@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 TRASH = "trash"
 EXPORT = "export.yaml"
+PARTIAL = ".part"
+"""Ending of the folder of a clean-up that is under way, or was stopped."""
+WAIT_SECONDS = 600.0
+"""How long to wait for another clean-up."""
 _HOLDING = {CollectionType.TAGGED, CollectionType.CALIBRATION}
 
 
@@ -103,11 +108,9 @@ def remove(repo: "Repository", rubbish: Iterable[Rubbish]) -> Trashed:
     if not refs:
         raise SurveyError("there is nothing to remove", "some superseded or named datasets")
     butler = repo.butler(writeable=True)
-    name = datetime.now(UTC).strftime(STAMP)
-    folder = _trash(repo) / name
-    with _locked(repo, [r.chain for r in rubbish]):
-        partial = folder.with_name(f"{name}.part")
-        shutil.rmtree(partial, ignore_errors=True)
+    with _locked(repo, [r.chain for r in rubbish]), repo.lock("trash", wait_seconds=WAIT_SECONDS):
+        folder = _new_folder(repo)
+        partial = folder.with_name(folder.name + PARTIAL)
         partial.mkdir(parents=True)
         # A hard link takes no room and survives the removal of the original; another file system needs a copy.
         transfer = "hardlink" if _same_device(repo.root, partial) else "copy"
@@ -117,7 +120,7 @@ def remove(repo: "Repository", rubbish: Iterable[Rubbish]) -> Trashed:
                 export.saveCollection(collection)
         partial.rename(folder)
         butler.pruneDatasets(refs, disassociate=True, unstore=True, purge=True)
-    return Trashed(name, len(refs), sum(r.bytes for r in rubbish))
+    return Trashed(folder.name, len(refs), sum(r.bytes for r in rubbish))
 
 
 def bring_back(repo: "Repository", name: str) -> int:
@@ -131,15 +134,15 @@ def bring_back(repo: "Repository", name: str) -> int:
     folder = _find(repo, name)
     butler = repo.butler(writeable=True)
     number = _datasets_in(folder)
-    with repo.lock("trash", wait_seconds=60):
+    with repo.lock("trash", wait_seconds=WAIT_SECONDS):
         butler.import_(directory=str(folder), filename=str(folder / EXPORT), format="yaml", transfer="copy")
         shutil.rmtree(folder)
     return number
 
 
 def trash(repo: "Repository") -> list[Trashed]:
-    """Return what is in the trash, the oldest first."""
-    found = sorted(_trash(repo).glob("*Z")) if _trash(repo).is_dir() else []
+    """Return what is in the trash, the oldest first; what a clean-up that was stopped has left there included."""
+    found = sorted(f for f in _trash(repo).iterdir() if f.is_dir()) if _trash(repo).is_dir() else []
     return [Trashed(f.name, _datasets_in(f), _bytes(f)) for f in found]
 
 
@@ -149,7 +152,7 @@ def empty_trash(repo: "Repository", names: Iterable[str] = ()) -> list[Trashed]:
     chosen = [t for t in have if t.name in set(names)] if names else have
     if missing := sorted(set(names) - {t.name for t in have}):
         _find(repo, missing[0])
-    with repo.lock("trash", wait_seconds=60):
+    with repo.lock("trash", wait_seconds=WAIT_SECONDS):  # not while a clean-up fills its folder
         for thrown in chosen:
             shutil.rmtree(_trash(repo) / thrown.name)
     return chosen
@@ -216,9 +219,17 @@ def _trash(repo: "Repository") -> Path:
     return Path(repo.state_dir) / TRASH
 
 
+def _new_folder(repo: "Repository") -> Path:
+    """Return a folder that is not there yet, even if two clean-ups come within a second."""
+    stamp = datetime.now(UTC).strftime(STAMP)
+    names = (stamp if number == 1 else f"{stamp}_{number}" for number in count(1))
+    taken = {t.name.removesuffix(PARTIAL) for t in trash(repo)}
+    return _trash(repo) / next(name for name in names if name not in taken)
+
+
 def _find(repo: "Repository", name: str) -> Path:
     folder = _trash(repo) / name
-    if not (folder / EXPORT).is_file():
+    if name.endswith(PARTIAL) or not (folder / EXPORT).is_file():
         known = ", ".join(t.name for t in trash(repo)) or "it is empty"
         raise SurveyError(f"the trash has no clean-up {name}", f"one of: {known}")
     return folder
@@ -229,7 +240,12 @@ def _same_device(first: Any, second: Any) -> bool:
 
 
 def _datasets_in(folder: Path) -> int:
-    """Return the number of datasets in an export, from its text: parsing a big one takes long."""
+    """Return the number of datasets in an export, from its text: parsing a big one takes long.
+
+    None of one that was not completed: its datasets are all in the repository.
+    """
+    if folder.name.endswith(PARTIAL):
+        return 0
     with (folder / EXPORT).open() as file:
         return sum(line.lstrip().startswith("- !uuid") for line in file)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.repository.locks import user_name
+from proc_decam_dagster.locks import user_name
 from proc_decam_dagster.repository.settings import write_whole
 from proc_decam_dagster.survey.exclusions import (
     FILE_NAME,

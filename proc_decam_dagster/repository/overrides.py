@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 
 from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.locks import user_name
 from proc_decam_dagster.repository.certify import certify_calibrations, decertify
 from proc_decam_dagster.repository.chains import update_chain
-from proc_decam_dagster.repository.locks import user_name
 from proc_decam_dagster.repository.presence import has_collection
 from proc_decam_dagster.repository.queries import Master, night_frames, source_night
 from proc_decam_dagster.repository.repository import Repository
@@ -85,25 +85,26 @@ def read_overrides(repo: Repository) -> list[Override]:
 
 
 def add_override(
-    repo: Repository, night: str, dataset: str, source: str, detectors: tuple[int, ...] = (), why: str = ""
-) -> list[str]:
-    """Add a decision to the list, and carry it out; return what was done, a line each.
+    repo: Repository, night: str, kinds: str | Iterable[str], source: str, detectors: tuple[int, ...] = (),
+    why: str = "",
+) -> list[str]:  # fmt: skip
+    """Add a decision about ``bias``, ``flat`` or both to the list, and carry it out; return what was done, a line each.
 
     Raises
     ------
     SurveyError
-        If the other night has no such masters of its own: then nothing is added.
+        If there is no such type, or the other night has no such masters of its own: then nothing is added.
     """
+    kinds = [kinds] if isinstance(kinds, str) else list(kinds)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    entry = {"night": night, "dataset": dataset, "detectors": list(detectors), "from": source, "why": why,
-             "who": user_name(), "when": now}  # fmt: skip
-    override = _checked(entry, "the override")
-    if source != OWN:
+    entry = {"night": night, "detectors": list(detectors), "from": source, "why": why, "who": user_name(), "when": now}
+    overrides = [_checked(entry | {"dataset": kind}, "the override") for kind in kinds]
+    for override in overrides if source != OWN else ():
         _require_masters(repo, override)
     with repo.lock("calibration overrides", wait_seconds=60):
-        entries = [_as_entry(o) for o in (*read_overrides(repo), override)]
+        entries = [_as_entry(o) for o in (*read_overrides(repo), *overrides)]
         write_whole(repo.state_dir / FILE, HEADER + yaml.safe_dump(entries, sort_keys=False))
-    return apply_overrides(repo, night, dataset, take_back=True)
+    return [line for kind in kinds for line in apply_overrides(repo, night, kind, take_back=True)]
 
 
 def apply_overrides(repo: Repository, night: str, dataset: str, *, take_back: bool = False) -> list[str]:
@@ -186,7 +187,10 @@ def _checked(entry: Any, where: str) -> Override:
     if not isinstance(entry, dict) or set(entry) - set(_KEYS) or not {"night", "dataset", "from"} <= set(entry):
         raise SurveyError(f"{where} is {entry!r}", f"a mapping of {', '.join(_KEYS)}", "correct it")
     values = {_KEYS[key]: value for key, value in entry.items()}
-    values["detectors"] = tuple(values.get("detectors") or ())
+    given = values.get("detectors") or ()
+    if not isinstance(given, list | tuple) or not all(isinstance(d, int) for d in given):
+        raise SurveyError(f"{where} has detectors {given!r}", "a list of numbers, such as [31]", "correct it")
+    values["detectors"] = tuple(given)
     texts = {key: str(value) for key, value in values.items() if key != "detectors"}
     require_night(texts["night"])
     if texts["source"] != OWN:
@@ -195,8 +199,6 @@ def _checked(entry: Any, where: str) -> Override:
         raise SurveyError(f"{where} is about {texts['dataset']!r}", f"one of {', '.join(CERTIFIED)}", "correct it")
     if texts["source"] == texts["night"]:
         raise SurveyError(f"{where} takes the {texts['dataset']} of {texts['night']} from itself", "another night")
-    if not all(isinstance(d, int) for d in values["detectors"]):
-        raise SurveyError(f"{where} has detectors {values['detectors']!r}", "a list of numbers", "correct it")
     return Override(**texts, detectors=values["detectors"])
 
 

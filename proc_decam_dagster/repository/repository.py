@@ -14,11 +14,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from yaml import YAMLError
 
 from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.locks import file_lock
 from proc_decam_dagster.repository.configuration import complete_configuration
 from proc_decam_dagster.repository.engines import INSTRUMENT, Engine, engine_of_instrument
-from proc_decam_dagster.repository.locks import file_lock
 from proc_decam_dagster.repository.settings import Settings, read_settings, write_settings
-from proc_decam_dagster.survey.exposures import FILE_NAME, merge_exposures, read_exposures, write_exposures
+from proc_decam_dagster.survey.exposures import FILE_NAME, holds_rows, merge_exposures, read_exposures, write_exposures
 
 STATE_FOLDER = "proc_decam"
 SHORT_WAIT_SECONDS = 30.0
@@ -131,7 +131,10 @@ class Repository:
     def remember_exposures(self, table: Table) -> Table:
         """Merge a table into the known exposures, the newer row of a file winning; return them all."""
         with self.lock("exposures", wait_seconds=SHORT_WAIT_SECONDS):
-            merged = merge_exposures(self.exposures(), table)
+            known = self.exposures()
+            if known is not None and holds_rows(known, table):
+                return known  # a night is given as often as it is run, and to write a survey's table takes a second
+            merged = merge_exposures(known, table)
             write_exposures(merged, self.state_dir / FILE_NAME)
         return merged
 

@@ -11,9 +11,9 @@ from lsst.daf.butler import CollectionType
 
 from proc_decam_dagster.camera.filters import band_of
 from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.locks import user_name
 from proc_decam_dagster.repository.certify import VALID_BEGIN, VALID_END, certify_refs
 from proc_decam_dagster.repository.chains import run_stamp
-from proc_decam_dagster.repository.locks import user_name
 from proc_decam_dagster.repository.queries import Master, find_certified, master_of, night_frames, source_night
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.survey import datasets

@@ -233,7 +233,10 @@ def read_exclusions(path: Path) -> Exclusions:
 
 
 def _entry(row: dict[str, Any]) -> Exclusion:
-    return Exclusion(**{k: tuple(map(int, v)) if k in ("exposures", "detectors") else v for k, v in row.items()})
+    """Return an entry of the file; a night or a name without quotes is a number to YAML."""
+    numbers = {k: tuple(map(int, row[k])) for k in ("exposures", "detectors") if k in row}
+    numbers |= {k: int(row[k]) for k in ("number", "takes_back") if k in row}
+    return Exclusion(**{k: "" if v is None else str(v) for k, v in row.items() if k not in numbers}, **numbers)
 
 
 def as_yaml(entry: Exclusion) -> str:

@@ -65,7 +65,7 @@ def write_exposures(table: Table, path: str | os.PathLike) -> None:
     """Write an exposure table; the file appears whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")  # another process may be writing it too
     try:
         table.write(partial, format="ascii.ecsv", overwrite=True)
         os.replace(partial, path)
@@ -106,13 +106,39 @@ def select_rows(table: Table, selections: Iterable[str]) -> Table:
                 f"selection {selection!r} cannot be applied",
                 f"COLUMN=VALUE with a column of {', '.join(table.colnames)}",
             )
-        keep &= np.array([re.fullmatch(pattern, str(v)) is not None for v in table[column]], dtype=bool)
+        try:
+            matches = re.compile(pattern).fullmatch
+        except re.error as error:
+            raise SurveyError(
+                f"selection {selection!r} is no regular expression ({error})", "one, such as night=2019.*"
+            ) from None
+        keep &= np.array([matches(str(v)) is not None for v in table[column]], dtype=bool)
     return table[keep]
 
 
 def file_name(row) -> str:
     """Return the name under which a row's file is downloaded, ``{md5}_{archive name}``."""
     return f"{row['md5sum']}_{os.path.basename(str(row['archive_filename']))}"
+
+
+def holds_rows(known: Table, table: Table) -> bool:
+    """Whether a table has every row of another, by md5sum, with the same values: to merge it would change nothing."""
+    place = {str(md5): i for i, md5 in enumerate(known["md5sum"])}
+    rows = [place.get(str(md5), -1) for md5 in table["md5sum"]]
+    if -1 in rows or not set(table.colnames) <= set(known.colnames):
+        return False
+    for name in known.colnames:
+        ours = _values(known[name][rows])
+        theirs = _values(table[name]) if name in table.colnames else np.ma.masked_all(len(rows), ours.dtype)
+        hidden = np.ma.getmaskarray(ours)
+        same = (ours.data == theirs.data) | (ours.data != ours.data) & (theirs.data != theirs.data)
+        if not (np.array_equal(hidden, np.ma.getmaskarray(theirs)) and np.all(same | hidden)):
+            return False
+    return True
+
+
+def _values(column) -> np.ma.MaskedArray:
+    return np.ma.asarray(column.isot if hasattr(column, "isot") else column)
 
 
 def merge_exposures(old: Table | None, new: Table) -> Table:

@@ -3,12 +3,15 @@
 Butler chains, asset dependencies and the commands' behaviour are all derived from this table.
 """
 
+import re
 from dataclasses import dataclass
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.survey import collections as names
 from proc_decam_dagster.survey import datasets
 
+PART = re.compile(r"[\w.+-]+")
+"""A part of a chain's name: a slash would make it another chain's, a * or [ find other chains' RUNs."""
 TEMPLATE_TYPES = ("mean", "median", "meanclip", "min")
 
 
@@ -55,13 +58,17 @@ class ProcType:
         Raises
         ------
         SurveyError
-            If a part is missing or the template type is unknown.
+            If a part is missing or no name, or the template type is unknown.
         """
         parts = {"subset": subset, "coadd_subset": coadd_subset, "template_type": template_type}
         missing = [a for a in self.axes if not parts[a]]
         if missing:
             options = ", ".join("--" + m.replace("_", "-") for m in missing)
             raise SurveyError(f"proc type {self.name} was given no {', '.join(missing)}", fix=f"add {options}")
+        for axis in self.axes:
+            if not PART.fullmatch(parts[axis]):
+                what = axis.replace("_", " ")
+                raise SurveyError(f"{what} {parts[axis]!r} is no name", "letters, digits and any of _ . + -")
         if "template_type" in self.axes and template_type not in TEMPLATE_TYPES:
             raise SurveyError(f"template type {template_type!r} is unknown", f"one of {', '.join(TEMPLATE_TYPES)}")
         return names.chain_name(self.name, **{a: parts[a] for a in self.axes})

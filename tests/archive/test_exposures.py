@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from proc_decam_dagster.archive import update_exposures
+from proc_decam_dagster.archive import exposures, update_exposures
 from proc_decam_dagster.archive.client import Archive
 from proc_decam_dagster.archive.errors import QueryRefused, Unavailable
 from proc_decam_dagster.simulation.server import serve_table
@@ -33,7 +33,7 @@ def observed(local):
 def test_tables_written_and_the_nearest_night_named(observed, client, tmp_path):
     update = update_exposures(client, tmp_path, SURVEY)
     assert len(update.table) == 6 and not update.changes and update.written
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
+    assert sorted(p.name for p in tmp_path.glob("[!.]*")) == [
         "exposures.ecsv", "exposures_nights.ecsv", "missing_data.ecsv",
     ]  # fmt: skip
     missing = Table.read(tmp_path / "missing_data.ecsv")
@@ -59,6 +59,22 @@ def test_again_without_a_change_nothing_is_written(observed, client, tmp_path):
     again = update_exposures(client, tmp_path, SURVEY)
     assert not again.changes and not again.written and again.summary == ""
     assert (tmp_path / "exposures.ecsv").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_what_another_search_found_meanwhile_stays(observed, client, tmp_path, monkeypatch):
+    observed.add("x.fits.fz", b"x", caldat="2019-05-01", dateobs_min="2019-05-01T05:00:00.000", PROPID="2018B-0001")
+    search = exposures.query_exposures
+
+    def slow(*args, **kwargs):
+        found = search(*args, **kwargs)
+        monkeypatch.undo()
+        update_exposures(client, tmp_path, "2018B-0001")
+        return found
+
+    monkeypatch.setattr(exposures, "query_exposures", slow)
+    table = update_exposures(client, tmp_path, SURVEY).table
+    assert {"2018B-0001", SURVEY} <= set(table["PROPID"]) and len(table) == 7
+    assert len(read_exposures(tmp_path / "exposures.ecsv")) == 7
 
 
 def test_every_change_is_named_and_nothing_dropped(observed, client, tmp_path):

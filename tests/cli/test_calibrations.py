@@ -47,6 +47,7 @@ def test_set_and_unset(repo):
         (f"set ./repo {FIRST} --from 20190409", "night 20190409 has no certified bias of its own; expected a night"),
         (f"set ./repo {FIRST} --from {SECOND} --type flat", f"night {SECOND} has no certified flat of its own"),
         (f"set ./repo {FIRST} --from {SECOND} --type dark", "is about 'dark'; expected one of bias, flat"),
+        (f"set ./repo {SECOND} --from {FIRST} --type bias flta", "is about 'flta'"),
         (f"set ./repo {FIRST} --from {FIRST}", "from itself"),
         (f"set ./repo {FIRST} --from {SECOND} --detector S29", "--detector S29; expected numbers of CCDs"),
         (f"set ./repo 2019 --from {SECOND}", "'2019' is no night"),

@@ -6,7 +6,7 @@ import pytest
 from lsst.daf.butler import CollectionType
 
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.repository import bring_back, empty_trash, find_rubbish, remove, trash, update_chain
+from proc_decam_dagster.repository import bring_back, cleanup, empty_trash, find_rubbish, remove, trash, update_chain
 
 NIGHT = "20190401"
 OLD, NEW = (f"{NIGHT}/bias/bias/step1/20190402T00000{n}Z" for n in (1, 2))
@@ -69,6 +69,22 @@ def test_products_asked_for_by_name_go_altogether(night, runs):
     remove(night, [rubbish])
     assert not products(night)
     assert [t.datasets for t in empty_trash(night)] == [3] and not trash(night)
+
+
+def test_two_within_a_second_and_what_a_stopped_one_left(night, runs, put, monkeypatch):
+    monkeypatch.setattr(cleanup, "STAMP", "20240101T000000Z")
+    assert remove(night, find_rubbish(night)).name == "20240101T000000Z"
+    put(night, "product", NEW, FRAME, exposure=845001, detector=25)
+    monkeypatch.setattr(type(night.butler(writeable=True)), "export", lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        remove(night, find_rubbish(night))
+    monkeypatch.undo()
+    assert [(t.name, t.datasets) for t in trash(night)][1:] == [("20240101T000000Z_2.part", 0)]
+    with pytest.raises(SurveyError, match="no clean-up"):
+        bring_back(night, "20240101T000000Z_2.part")
+    monkeypatch.setattr(cleanup, "STAMP", "20240101T000000Z")
+    assert remove(night, find_rubbish(night)).name == "20240101T000000Z_3"
+    assert len(empty_trash(night)) == 3 and not trash(night)
 
 
 def test_mistakes_are_named(night, runs):

@@ -51,6 +51,7 @@ def test_an_edit_by_hand_is_honoured(night, masters):
         ("- {night: 20190401, dataset: dark, from: 20190402}", "is about 'dark'"),
         ("- {night: 20190401, dataset: bias, from: 20190401}", "from itself"),
         ("- {night: 20190401, dataset: bias, from: 20190402, detectors: [S29]}", "a list of numbers"),
+        ("- {night: 20190401, dataset: bias, from: 20190402, detectors: 31}", "entry 1 of .* has detectors 31"),
     ],
 )
 def test_a_list_that_is_not_understood(night, text, message):
@@ -66,6 +67,14 @@ def test_a_night_without_masters_is_refused_and_nothing_added(night, masters):
     with pytest.raises(SurveyError, match="no certified bias of its own;"):
         add_override(night, NIGHT, "bias", "20190409")
     assert not read_overrides(night)
+
+
+def test_one_wrong_type_keeps_all_from_being_done(night, masters):
+    masters(NIGHT), masters(BEFORE)
+    for types, said in ((["bias", "flta"], "'flta'"), (["bias", "flat"], "no certified flat")):
+        with pytest.raises(SurveyError, match=said):
+            add_override(night, NIGHT, types, BEFORE)
+    assert not read_overrides(night) and calibrations_used(night, NIGHT, "bias") == "own"
 
 
 def test_taking_back_does_not_forbid_a_later_substitute(night, masters):

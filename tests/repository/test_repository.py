@@ -3,6 +3,7 @@
 import pickle
 import threading
 
+import numpy as np
 import pytest
 from lsst.daf.butler import Butler, CollectionType
 
@@ -80,6 +81,22 @@ def test_exposures_are_remembered_and_merged(repo, exposures):
     repo.remember_exposures(exposures[:3])
     repo.remember_exposures(exposures[2:])
     assert sorted(repo.exposures()["EXPNUM"]) == sorted(exposures["EXPNUM"])
+
+
+def test_a_table_that_says_nothing_new_is_not_written(repo, exposures):
+    repo.remember_exposures(exposures)
+    path = repo.state_dir / "exposures.ecsv"
+    before = path.stat().st_mtime_ns
+    assert len(repo.remember_exposures(exposures[2:4])) == len(exposures)
+    assert path.stat().st_mtime_ns == before
+    exposures["night"][0] += 1
+    exposures["airmass"] = np.ma.array([1.2, *[0.0] * 5], mask=[False, *[True] * 5])
+    repo.remember_exposures(exposures[:1])
+    known = repo.exposures()
+    assert known["night"][0] == exposures["night"][0] and known["airmass"].tolist() == [1.2, *[None] * 5]
+    before = path.stat().st_mtime_ns
+    repo.remember_exposures(exposures)
+    assert path.stat().st_mtime_ns == before
 
 
 def test_returned_exposures_are_a_copy(repo, exposures):

@@ -83,3 +83,11 @@ def test_a_spoilt_file_is_named(tmp_path, text):
     path.write_text(text)
     with pytest.raises(SurveyError, match="exclusions.yaml"):
         read_exclusions(path)
+
+
+def test_a_night_without_quotes_is_a_night(tmp_path):
+    path = tmp_path / "exclusions.yaml"
+    path.write_text("- {number: 1, reason: 1, nights: 20190401, exposures: [845001], amplifier: }\n")
+    (entry,) = read_exclusions(path).current
+    assert entry.of_night("20190401") and not entry.of_night("20190402")
+    assert str(entry) == "1: exposure 845001, nights 20190401 (1)"

@@ -88,6 +88,11 @@ def test_selection_that_cannot_be_applied(table, selection):
         select_rows(table, [selection])
 
 
+def test_selection_with_a_mistyped_pattern(table):
+    with pytest.raises(SurveyError, match=r"selection 'band=\[' is no regular expression"):
+        select_rows(table, ["band=["])
+
+
 def test_file_name_is_md5_and_archive_name(table):
     assert file_name(table[0]) == "aa_c4d_1_ori.fits.fz"
 

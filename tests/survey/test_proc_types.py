@@ -54,6 +54,14 @@ def test_missing_part_names_the_option():
         proc_type("diff_drp").chain("20190401")
 
 
+@pytest.mark.parametrize("name", ["my/sub", "2019*", "[ab]", "a b", "/"])
+def test_a_part_that_would_name_other_collections_is_refused(name):
+    with pytest.raises(SurveyError, match=r"coadd subset .* is no name; expected letters, digits"):
+        proc_type("coadd").chain(coadd_subset=name, template_type="meanclip")
+    with pytest.raises(SurveyError, match="subset .* is no name"):
+        proc_type("diff_drp").chain(name, "2019", "meanclip")
+
+
 def test_unknown_template_type():
     with pytest.raises(SurveyError, match=", ".join(TEMPLATE_TYPES)):
         proc_type("coadd").chain(coadd_subset="2019", template_type="max")

@@ -8,12 +8,12 @@ import threading
 import pytest
 
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.repository.locks import file_lock, holder
+from proc_decam_dagster.locks import file_lock, holder
 
 HOLD = """
 import sys
 from pathlib import Path
-from proc_decam_dagster.repository.locks import file_lock
+from proc_decam_dagster.locks import file_lock
 with file_lock(Path(sys.argv[1]), "20190401/bias"):
     print("held", flush=True)
     sys.stdin.readline()
