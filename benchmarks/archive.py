@@ -45,6 +45,38 @@ if __name__ == "__main__":
 """The reference's way: each file fetched by a process, and read whole for its md5, twice. Its source keeps the
 processes of a pool (``pool``); a process a file (``each``) is what the target was set against."""
 
+FLOOR = """
+import hashlib, os, queue, socket, sys, threading
+from proc_decam_dagster.archive.big_file import BigFile, aligned_buffer
+port, images, connections, size = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+todo = queue.SimpleQueue()
+for md5 in sys.stdin.read().split():
+    todo.put(md5)
+def fetch():
+    connection, block = socket.create_connection(("127.0.0.1", port)), aligned_buffer(1 << 20)
+    while not todo.empty():
+        try:
+            md5 = todo.get_nowait()
+        except queue.Empty:
+            return
+        connection.sendall(f"GET /api/retrieve/{md5}/ HTTP/1.1\\r\\n\\r\\n".encode())
+        head, left, digest = b"", size, hashlib.md5(usedforsecurity=False)
+        while not head.endswith(b"\\r\\n\\r\\n"):
+            head += connection.recv(1)
+        with BigFile(f"{images}/{md5}") as out:
+            while left:
+                count = connection.recv_into(block[:left], 0, socket.MSG_WAITALL)
+                digest.update(block[:count])
+                out.write(block[:count])
+                left -= count
+            out.sync()
+        assert digest.hexdigest() == md5
+threads = [threading.Thread(target=fetch) for _ in range(connections)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+"""The least that a client can do which verifies: receive, hash, write; no HTTP library, no ledger, no progress."""
+
 
 def figure(
     name: str, value: float, unit: str, target: float | None = None, met: bool | None = None, peer: str | None = None,
@@ -137,11 +169,17 @@ class Race:
         self.folder, self.url, self.md5s = folder, url, md5s
         self.images, self.peak_mb, self.processor = folder / "images", 0.0, 0.0
 
-    def _run(self, command: list[str]) -> float:
-        """Return the seconds of a command and the `sync` after it; keeps the memory that it had at most."""
+    def _run(self, command: list[str], words: Path | None = None) -> float:
+        """Return the seconds of a command and the `sync` after it; keeps the memory that it had at most.
+
+        ``words`` is a file that it reads on its standard input.
+        """
         os.sync()
         start = time.monotonic()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        with open(words or os.devnull) as given:
+            process = subprocess.Popen(
+                command, stdin=given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            )
         errors = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -190,6 +228,13 @@ class Race:
         script.write_text(REFERENCE)
         return self._run([sys.executable, str(script), str(jobs), str(CONNECTIONS), processes])
 
+    def floor(self, size: int) -> float:
+        """Fetch with as little as can be."""
+        self._empty()
+        words, port = self.folder / "md5s.txt", self.url.rpartition(":")[2].partition("/")[0]
+        words.write_text("\n".join(self.md5s))
+        return self._run([sys.executable, "-c", FLOOR, port, str(self.images), str(CONNECTIONS), str(size)], words)
+
     def disk(self, size: int) -> float:
         """Write as many bytes from memory and do nothing else: what the disk lets anybody have."""
         self._empty()
@@ -224,6 +269,7 @@ def download_figures(folder: Path) -> Iterator:
             "ours": race.ours,
             "each": lambda: race.reference("each"),
             "pool": lambda: race.reference("pool"),
+            "floor": lambda: race.floor(size),
             "disk": lambda: race.disk(size),
         }
         seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -242,6 +288,7 @@ def download_figures(folder: Path) -> Iterator:
         ("curl", f"curl --parallel-max {CONNECTIONS}, no md5", 0.9),
         ("each", "the reference's way: a process a file, md5 of the whole file twice", 3.0),
         ("pool", "the same in a pool of processes", 3.0),
+        ("floor", "the floor: receive, md5, write, and nothing else", None),
         ("disk", "writing the same bytes from memory: the limit", None),
     ):
         ratio, peer_rate = rate["ours"] / rate[peer], round(rate[peer], 1)
@@ -249,7 +296,10 @@ def download_figures(folder: Path) -> Iterator:
         yield figure(what, ours, "MB/s", bound, met, label, peer_rate, round(ratio, 3))
     # What a busy machine does not change: the work itself.
     work = {name: statistics.median(s) for name, s in processor.items()}
-    for peer, label in (("curl", "curl, no md5"), ("each", "a process a file"), ("pool", "a pool of processes")):
+    for peer, label in (
+        ("curl", "curl, no md5"), ("each", "a process a file"), ("pool", "a pool of processes"),
+        ("floor", "receive, md5, write, and nothing else"),
+    ):  # fmt: skip
         ratio = work["ours"] / work[peer]
         yield figure(
             "processor seconds a GB",
