@@ -47,9 +47,10 @@ def associate(repo, collection, datasets, collections, where) -> None:
     from proc_decam_dagster.errors import SurveyError
     from proc_decam_dagster.repository import associate as tag
     from proc_decam_dagster.repository import open_repository
+    from proc_decam_dagster.repository.chains import processing_chains
 
     repository = open_repository(repo)
-    searched = list(collections) or _chains(repository)
+    searched = list(collections) or processing_chains(repository.butler())
     count = tag(repository, collection, datasets, searched, where)
     if not count:
         raise SurveyError(
@@ -79,17 +80,3 @@ def parts(proc_type: str, subset: str, coadd_subset: str):
     if "subset" not in row.axes:  # a coadd: the positional subset is the coadd's own
         return row, "", coadd_subset or subset
     return row, subset, coadd_subset
-
-
-def _chains(repository) -> list[str]:
-    """Return the processing chains of a repository."""
-    from proc_decam_dagster.survey.collections import parse_chain
-
-    found = []
-    for name in sorted(repository.butler().collections.query("*", flatten_chains=False)):
-        try:
-            parse_chain(name)
-        except ValueError:
-            continue
-        found.append(name)
-    return found

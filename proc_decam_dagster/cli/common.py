@@ -141,6 +141,9 @@ select_option = click.option(
     "--select", cls=Many, accepts=lambda word: "=" in word, metavar="COLUMN=VALUE …",
     help="Only rows where a column matches; the value is a regular expression.",
 )  # fmt: skip
+archive_url_option = click.option(
+    "--archive-url", envvar="PROC_DECAM_ARCHIVE_URL", default="", help="Address of the archive.  [default: NOIRLab's]"
+)
 image_dir_option = click.option(
     "--image-dir", type=click.Path(path_type=Path),
     help="Folder of raw files.  [default: `images` beside the exposure table, else where `download` put them]",

@@ -5,11 +5,7 @@ from pathlib import Path
 import click
 
 from proc_decam_dagster.cli import show
-from proc_decam_dagster.cli.common import Many, command
-
-archive_url_option = click.option(
-    "--archive-url", envvar="PROC_DECAM_ARCHIVE_URL", default="", help="Address of the archive.  [default: NOIRLab's]"
-)
+from proc_decam_dagster.cli.common import Many, archive_url_option, command
 
 
 @command(
@@ -80,21 +76,17 @@ def nights(source) -> None:
     _show_nights(table)
 
 
-def _show_nights(table, missing=None) -> None:
-    from proc_decam_dagster.survey import exposures as tables
-    from proc_decam_dagster.survey.proc_types import PROC_TYPES
+def _show_nights(table) -> None:
+    from proc_decam_dagster.survey.night_summary import night_summary
 
-    rows = []
-    for night in tables.nights_of(table):
-        part = tables.rows_of_nights(table, [night])
-        zeros, flats, objects = (tables.rows_of_obs_type(part, PROC_TYPES[p].obs_type) for p in ("bias", "flat", "drp"))
-        lacks = [] if len(zeros) else ["bias"]
-        lacks += [f"flat {b}" for b in sorted(set(objects["band"]) - set(flats["band"]))]
-        rows.append((night, len(zeros), _by_band(flats), _by_band(objects), ", ".join(lacks) or "-"))
+    summary = night_summary(table)
+
+    def by_band(row, kind: str) -> str:
+        names = [n for n in summary.colnames if n.startswith(kind) and n != "science_seconds" and row[n]]
+        return " ".join(f"{name.removeprefix(kind)}:{row[name]}" for name in names) or "0"
+
+    rows = [
+        (row["night"], row["zeros"], by_band(row, "flats_"), by_band(row, "science_"), row["lacks"] or "-")
+        for row in summary
+    ]
     show.table(("night", "zeros", "dome flats", "science", "lacks"), rows)
-
-
-def _by_band(table) -> str:
-    from collections import Counter
-
-    return " ".join(f"{band}:{n}" for band, n in sorted(Counter(map(str, table["band"])).items())) or "0"

@@ -8,13 +8,10 @@ from pathlib import Path
 import click
 
 from proc_decam_dagster.cli import show
-from proc_decam_dagster.cli.common import command, select, select_option
+from proc_decam_dagster.cli.common import archive_url_option, command, select, select_option
 from proc_decam_dagster.errors import SurveyError
 
 SHOWN_DUPLICATES = 10
-archive_url_option = click.option(
-    "--archive-url", envvar="PROC_DECAM_ARCHIVE_URL", default="", help="Address of the archive.  [default: NOIRLab's]"
-)
 nights_option = click.option("--nights", default="", help="Only nights that match this regular expression as a whole.")
 
 

@@ -11,10 +11,10 @@ from proc_decam_dagster.cli.common import (
     image_dir_option,
     images_of,
     repo_argument,
-    select,
     select_option,
     workers_option,
 )
+from proc_decam_dagster.cli.common import select as selected
 
 KEYS = "{keys}"
 
@@ -46,7 +46,7 @@ def ingest(
     """Ingest raw files; those that are in the repository are skipped. A bad file is named, and the others go on."""
     from proc_decam_dagster.survey.exposures import read_exposures
 
-    table = _selected(read_exposures(exposures_file), select)
+    table = selected(read_exposures(exposures_file), select)
     images = images_of(exposures_file, image_dir)
     from proc_decam_dagster.repository import ingest_raws, open_repository
 
@@ -89,10 +89,6 @@ def define_visits(repo, nights) -> None:
 
     repository = open_repository(repo)
     show.table(("night", "new visits"), [(night, define(repository, night)) for night in nights])
-
-
-def _selected(table, selections):
-    return select(table, selections)
 
 
 def _groups(table, collection: str, keys):

@@ -6,11 +6,10 @@ from typing import Any
 
 from astropy.table import Table
 
+from proc_decam_dagster.repository.engines import INSTRUMENT
 from proc_decam_dagster.repository.science_pipelines import calibrations, raws, sources, visits
 from proc_decam_dagster.repository.science_pipelines import skymap as skymaps
 from proc_decam_dagster.repository.science_pipelines.release import require_release
-
-INSTRUMENT = "DECam"
 
 
 class SciencePipelinesEngine:
