@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from proc_decam_dagster.repository.certify import ISR_TASK
 from proc_decam_dagster.repository.chains import processing_chains
 from proc_decam_dagster.repository.engines import INSTRUMENT
 from proc_decam_dagster.repository.exclusions import exclusion_terms
+from proc_decam_dagster.repository.master_frames import ISR_TASK
 from proc_decam_dagster.repository.queries import find_refs
 from proc_decam_dagster.survey import collections as names
 from proc_decam_dagster.survey import datasets

@@ -60,11 +60,10 @@ def forget(survey: Sample, night: str, proc_type: str) -> None:
 def forget_a_zero(survey: Sample, night: str) -> None:
     """Delete what a night's bias has of one zero."""
     from proc_decam_dagster.repository import open_repository
-    from proc_decam_dagster.repository.certify import ISR_TASK
     from proc_decam_dagster.repository.queries import find_refs
 
     repository = open_repository(survey.repository)
-    made = find_refs(repository, f"{ISR_TASK['bias']}_metadata", f"{night}/bias")
+    made = find_refs(repository, "cpBiasIsr_metadata", f"{night}/bias")
     late = [ref for ref in made if ref.dataId["exposure"] == made[0].dataId["exposure"]]
     repository.butler(writeable=True).pruneDatasets(late, purge=True, unstore=True, disassociate=True)
     repository.close()
