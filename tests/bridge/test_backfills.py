@@ -11,9 +11,9 @@ from proc_decam_dagster.partitions import add_coadd_subset, add_nights
 NIGHTS = ["20190401", "20190402", "20200101"]
 
 
-@pytest.fixture
-def instance(tmp_path):
-    with dg.instance_for_test(temp_dir=str(tmp_path)) as made:
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory):
+    with dg.instance_for_test(temp_dir=str(tmp_path_factory.mktemp("instance"))) as made:
         add_nights(made, NIGHTS)
         add_coadd_subset(made, "2019")
         yield made

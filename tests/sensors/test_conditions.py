@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-from proc_decam_dagster.definitions import build_definitions
+from proc_decam_dagster.definitions import defs
 from proc_decam_dagster.partitions import add_nights
 
 NIGHT, OLD = "20190401", "20190301"
@@ -15,7 +15,7 @@ class Survey:
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self.instance, self.cursor = instance, None
-        self.definitions = build_definitions()
+        self.definitions = defs
 
     def made(self, *assets: str, night: str | None = None) -> None:
         """Report materialisations."""
@@ -90,8 +90,7 @@ def test_late_files_start_a_night_again(survey):
 
 
 def test_the_team_switches_it_on():
-    definitions = build_definitions()
-    sensor = next(s for s in definitions.sensors if s.name == "process_ready_nights")
+    sensor = next(s for s in defs.sensors if s.name == "process_ready_nights")
     assert sensor.default_status is dg.DefaultSensorStatus.STOPPED
-    chosen = sensor.asset_selection.resolve(definitions.resolve_asset_graph())
+    chosen = sensor.asset_selection.resolve(defs.resolve_asset_graph())
     assert chosen == {dg.AssetKey(name) for name in ("bias", "flat", "calexps")}
