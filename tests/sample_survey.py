@@ -5,6 +5,7 @@ Its field culminates so that the first night is 20190401, the night of those com
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -68,6 +69,15 @@ class Sample:
             [PROC_DECAM, *words[1:]], cwd=self.folder, env=variables, capture_output=True, text=True, timeout=timeout,
             check=False,
         )  # fmt: skip
+
+
+def copy_repository(source: Path, target: Path) -> None:
+    """Copy a repository to be changed; its images, which are made anew but never written to, are linked."""
+
+    def link_images(file: str, copy: str) -> None:
+        (os.link if file.endswith(".fits") else shutil.copy2)(file, copy)
+
+    shutil.copytree(source, target, symlinks=True, copy_function=link_images)
 
 
 def certified_detectors(root: Path, night: str, proc_type: str) -> set[int]:

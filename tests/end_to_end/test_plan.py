@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from sample_survey import copy_repository
 
 from proc_decam_dagster.survey.exposures import read_exposures, rows_of_nights, rows_of_obs_type
 
@@ -12,7 +13,7 @@ from proc_decam_dagster.survey.exposures import read_exposures, rows_of_nights, 
 def copy(sample):
     """A copy of the processed repository, in the survey's folder."""
     root = sample.folder / "copy"
-    shutil.copytree(sample.repository, root)
+    copy_repository(sample.repository, root)
     yield root
     shutil.rmtree(root)
 
