@@ -40,6 +40,25 @@ class Sky:
 
 
 @jit
+def _prepare(data, mask, not_sky, excluded, filled):  # pragma: no cover - compiled
+    """Write which pixels are no sky, and the data with 0 there."""
+    for y in range(data.shape[0]):
+        for x in range(data.shape[1]):
+            out = ((mask[y, x] & not_sky) != 0) | ~np.isfinite(data[y, x])
+            excluded[y, x] = out
+            filled[y, x] = np.float32(0) if out else data[y, x]
+
+
+@jit
+def _subtract(data, surface, mask, saturated, excluded, out):  # pragma: no cover - compiled
+    """Write data minus surface; 0 where it is no sky, but for saturated stars, which are sources."""
+    for y in range(data.shape[0]):
+        for x in range(data.shape[1]):
+            keep = ~excluded[y, x] | ((mask[y, x] & saturated) != 0)
+            out[y, x] = data[y, x] - surface[y, x] if keep else np.float32(0)
+
+
+@jit
 def _box_statistics(image, excluded, level, noise, used):
     """Write the clipped mean and scatter of each box's sky pixels, and the fraction of them that were used."""
     ny, nx = image.shape
@@ -144,16 +163,16 @@ def subtract(exposure: MaskedImage, box: int = 128, fwhm: float = 4.0) -> Sky:
         If there is no sky, or more sources are found than an image of the sky can have.
     """
     data = exposure.image
-    excluded = ((exposure.mask & NOT_SKY) != 0) | ~np.isfinite(data)
+    excluded, residual = np.empty(data.shape, bool), np.empty(data.shape, np.float32)
+    _prepare(data, exposure.mask, np.int32(NOT_SKY), excluded, residual)
     # Sources are not masked yet: here the mode is wanted.
-    first = sep.Background(
-        np.where(excluded, np.float32(0), data), mask=excluded, bw=box, bh=box, fw=3, fh=3
-    )  # fmt: skip
-    residual = np.where(excluded & ((exposure.mask & planes.SAT) == 0), np.float32(0), data - first.back())
+    first = sep.Background(residual, mask=excluded, bw=box, bh=box, fw=3, fh=3)
+    surface = first.back()
+    _subtract(data, surface, exposure.mask, np.int32(planes.SAT), excluded, residual)
     found = detect(residual, np.full(data.shape, first.globalrms, np.float32), None, fwhm, snr=4.0, deblend=False)
     excluded |= footprint_mask(data.shape, found, fwhm)
     shape = [max(1, round(n / box)) for n in data.shape]
-    mesh = first.back()[tuple(np.ix_(*((np.arange(k) * n + n // 2) // k for k, n in zip(shape, data.shape))))]
+    mesh = surface[tuple(np.ix_(*((np.arange(k) * n + n // 2) // k for k, n in zip(shape, data.shape))))]
     diffuse = diffuse_mask(data, excluded, mesh, first.globalrms)
     if diffuse is not None:
         excluded |= diffuse

@@ -68,7 +68,7 @@ class FrameStack:
         self.overscans.append(overscans)
 
     def padded(self) -> tuple[np.ndarray, ...]:
-        """Return the raws as kernels take them, the last one repeated: kernels are compiled for multiples of `GROUP`."""
+        """Return the raws as kernels take them, compiled for multiples of `GROUP`: the last one is repeated."""
         return (*self.raws, *self.raws[-1:] * (-len(self) % GROUP))
 
 

@@ -40,17 +40,17 @@ STEEPNESS = 5.0
 STEEP_MARGIN = 1.4
 """How far above what the image's own stars reach that must be at least."""
 
-EXCESS = 3.0
-"""Excess over its surroundings, in standard deviations, that suffices beside a hit where the sky is smooth."""
+EXCESS = (2.8, 2.8, 2.0, 1.7)
+"""Excess over its surroundings, in standard deviations, of a pixel beside 0, 1, 2, 3 or more hits on a smooth sky."""
 
-SMOOTH = 2.5
+SMOOTH = 2.0
 """Fine structure, in standard deviations, below which the sky counts as smooth."""
 
 BLANK = 2.0
 """Fine structure, in standard deviations, below which there is no star that noise could make a hit of."""
 
-RAISED = 6.0
-"""Noise of a Laplacian, in standard deviations of a pixel, that makes no hit of a star: 2.7 times what it has."""
+RAISED = 7.5
+"""Noise of a Laplacian, in standard deviations of a pixel, that makes no hit of a star: 3.4 times what it has."""
 
 ITERATIONS = 100
 TILE = 64
@@ -191,6 +191,16 @@ def _excess(image, hit, usable, y, x, buffer):  # pragma: no cover - compiled
 
 
 @jit
+def _beside(hit, y, x):  # pragma: no cover - compiled
+    """Return how many of a pixel's eight neighbours are hit."""
+    n = 0
+    for v in range(y - 1, y + 2):
+        for u in range(x - 1, x + 2):
+            n += 1 if hit[v, u] else 0
+    return n
+
+
+@jit
 def _drop_faint(hit, ys, xs, strength, excess, threshold):  # pragma: no cover - compiled
     """Unset groups of connected hits that have neither a pixel above the threshold nor enough charge in all."""
     number = np.full(hit.shape, -1, np.int32)
@@ -246,10 +256,13 @@ def _search(
             significance, noise = _significance(image, variance, y, x, buffer)
             # The rim of a wide hit is too smooth for the Laplacian; beside a hit on blank sky an excess is enough.
             above = _excess(image, hit, usable, y, x, buffer) / noise
-            rim = iteration > 0 and above > EXCESS
+            rim = iteration > 0 and above > EXCESS[min(_beside(hit, y, x), 3)]
             if significance <= limit and not rim:
                 continue
             fine = max(_fine_structure(image, y, x, buffer), np.float32(0.01) * noise)
+            smooth = fine < SMOOTH * noise
+            if iteration > 0 and smooth and not rim:
+                continue
             at_edge = min(y, x) < PAD + 4 or y >= image.shape[0] - PAD - 4 or x >= image.shape[1] - PAD - 4
             laplacian = _laplacian(image, y, x)
             sharp = significance > limit and laplacian > (4 * least if at_edge else least) * fine
@@ -258,7 +271,7 @@ def _search(
                 significance <= threshold or laplacian <= star * fine + RAISED * noise
             ):  # fmt: skip
                 continue
-            if sharp or (rim and fine < SMOOTH * noise) or _steep(image, usable, noise, steepness, y, x, buffer):
+            if sharp or (rim and smooth) or _steep(image, usable, noise, steepness, y, x, buffer):
                 found_y[found] = y
                 found_x[found] = x
                 strength[found] = significance

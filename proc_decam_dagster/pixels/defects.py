@@ -32,6 +32,23 @@ def paint_boxes(mask: np.ndarray, boxes: Any, bits: int) -> None:
 
 
 @jit
+def _flagged(mask, bits):  # pragma: no cover - compiled
+    """Return the rows and columns of the pixels with any of some bits."""
+    count = 0
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            count += np.int64((mask[y, x] & bits) != 0)
+    ys, xs = np.empty(count, np.int64), np.empty(count, np.int64)
+    k = 0
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            if (mask[y, x] & bits) != 0:
+                ys[k], xs[k] = y, x
+                k += 1
+    return ys, xs
+
+
+@jit
 def _axis_value(image, mask, unusable, y, x, dy, dx, reach):  # pragma: no cover - compiled
     """Interpolate along one axis; return (value, length of the gap), gap 0 where either side has no good pixel."""
     ny, nx = image.shape
@@ -100,7 +117,7 @@ def interpolate(
     filled : `int`
         Number of pixels filled; one without good pixels within reach on both sides, along either axis, keeps its value.
     """
-    ys, xs = np.nonzero(mask & bits)
+    ys, xs = _flagged(mask, np.int32(bits))
     values = np.empty(len(ys), np.float32)
     variances = np.empty(len(ys), np.float32)
     _fill(image, variance, mask, ys, xs, np.int32(bits | unusable), reach, values, variances)

@@ -61,7 +61,7 @@ def _correct(
     raw, raw_y0, raw_x0, n, levels, source_x0, source_levels, mirrored, leak, source_saturation, table,
     bias, has_bias, flat, has_flat, x0, gain, floor, flat_variance, saturation, suspect, image, variance, mask,
 ):  # pragma: no cover - compiled  # fmt: skip
-    """Correct one amplifier; return how many of its pixels are saturated."""
+    """Correct one amplifier; return how many of its pixels are saturated, and whether all are finite."""
     signal = np.empty(n, np.float32)
     source = np.zeros(n, np.float32)
     offset = np.zeros(n, np.float32)
@@ -71,6 +71,7 @@ def _correct(
     coefficient, onset = leak[0], leak[1]
     linear = len(table) > 2
     saturated = 0
+    finite = True
     for y in range(image.shape[0]):
         counts = raw[raw_y0 + y, raw_x0 : raw_x0 + n]
         level = levels[y]
@@ -115,6 +116,10 @@ def _correct(
                 pixels[i] = electrons
                 variances[i] = max(electrons, zero) + floor
                 bits[i] = 0
+        check = zero
+        for i in range(n):
+            check += pixels[i] * zero  # NaN where one is not finite
+        finite = finite and check == zero
         if highest >= suspect:
             for i in range(n):
                 if counts[i] >= saturation:
@@ -126,7 +131,7 @@ def _correct(
             for i in range(n):
                 if source[i] >= source_saturation - source_levels[y]:
                     bits[i] |= CROSSTALK
-    return saturated
+    return saturated, finite
 
 
 @jit
@@ -217,12 +222,12 @@ def correct(
         metadata=dict(metadata or {}),
     )  # fmt: skip
     nothing = np.zeros((1, 1), np.float32)
-    saturated = 0
+    saturated, all_finite = 0, True
     for victim, readout in enumerate(readouts):
         source = 1 - victim
         other = readouts[source]
         floor = readout.read_noise**2 + (bias.variance * readout.gain**2 if bias else 0.0)
-        saturated += _correct(
+        count, finite = _correct(
             raw, readout.data[1], readout.data[0], readout.data[2] - readout.data[0], overscans[victim].levels,
             other.data[0], overscans[source].levels, readout.flip_x != other.flip_x,
             leak_terms(crosstalk, victim, source), np.float32(other.saturation),
@@ -232,10 +237,11 @@ def correct(
             np.float32(readout.saturation), np.float32(SUSPECT_LEVEL * readout.saturation),
             image.image, image.variance, image.mask,
         )  # fmt: skip
+        saturated, all_finite = saturated + count, all_finite and finite
         if readout.name in dead:
             x0, y0, x1, y1 = readout.box
             image.mask[y0:y1, x0:x1] |= BAD
-    if not np.isfinite(image.image.sum(dtype=np.float64)):  # a bias with NaN: rare, and dear to ask of every pixel
+    if not all_finite:  # a bias with NaN
         lost = ~np.isfinite(image.image)
         image.image[lost], image.variance[lost] = 0, np.nanmedian(image.variance[::8, ::8])
         image.mask[lost] |= BAD

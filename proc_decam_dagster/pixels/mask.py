@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from proc_decam_dagster.pixels.jit import jit
+
 PLANES = {
     "BAD": "known defect of the detector",
     "SAT": "saturated, or bled into",
@@ -27,9 +29,19 @@ UNUSABLE = BAD | SAT | CR | EDGE | NODATA | STREAK
 """Pixels that no measurement uses."""
 
 
-def fraction(mask, bits: int) -> float:
-    """Return the fraction of the pixels of an integer mask with any of ``bits`` set."""
-    return float(((mask & bits) != 0).mean())
+@jit
+def _count(mask, bits):  # pragma: no cover - compiled
+    count = 0
+    for y in range(mask.shape[0]):
+        row = mask[y]
+        for x in range(len(row)):
+            count += np.int32(1) if (row[x] & bits) != 0 else np.int32(0)
+    return count
+
+
+def fraction(mask: np.ndarray, bits: int) -> float:
+    """Return the fraction of the pixels of an integer mask, (ny, nx), with any of ``bits`` set; NaN of no pixel."""
+    return _count(mask, bits) / mask.size if mask.size else float("nan")
 
 
 def extent(good: np.ndarray) -> tuple[int, int, int, int]:

@@ -8,6 +8,7 @@ from proc_decam_dagster.pixels import mask as planes
 from proc_decam_dagster.pixels.centroids import windowed
 from proc_decam_dagster.pixels.detection import Detections, detect
 from proc_decam_dagster.pixels.image import MaskedImage
+from proc_decam_dagster.pixels.jit import jit
 from proc_decam_dagster.pixels.photometry import aperture_fluxes, psf_fluxes
 from proc_decam_dagster.pixels.psf_model import PsfModel, monomials
 
@@ -32,8 +33,8 @@ def estimate_fwhm(exposure: MaskedImage, found: Detections, default: float = 4.0
     sources = found.sources
     snr = sources["flux"] / np.maximum(sources["thresh"] * np.sqrt(sources["npix"]), 1e-6)
     chosen = np.flatnonzero((sources["flag"] == 0) & (sources["b"] > 0.6 * sources["a"]) & (sources["npix"] > 15))
-    saturated = _footprint_has(exposure.mask, planes.SAT | planes.CR | planes.BAD, found)
-    chosen = chosen[~saturated[chosen]]
+    spoilt = (_footprint_bits(exposure.mask, found) & (planes.SAT | planes.CR | planes.BAD)) != 0
+    chosen = chosen[~spoilt[chosen]]
     if len(chosen) < 5:
         return default
     chosen = chosen[np.argsort(-snr[chosen])][:200]
@@ -45,11 +46,34 @@ def estimate_fwhm(exposure: MaskedImage, found: Detections, default: float = 4.0
     return float(np.clip(np.median(widths[: max(5, len(widths) // 2)]), 1.8, 15)) if len(widths) >= 5 else default
 
 
-def _footprint_has(mask: np.ndarray, bits: int, found: Detections) -> np.ndarray:
-    """Return, for each source, whether any pixel of its footprint has one of some mask bits."""
-    flagged = np.zeros(len(found.sources) + 1, bool)
-    flagged[found.segmentation[(mask & bits) != 0]] = True
-    return flagged[1:]
+@jit
+def _gather(mask, segmentation, bits):  # pragma: no cover - compiled
+    ny, nx = mask.shape
+    for y in range(ny):
+        for x in range(nx):
+            if mask[y, x] != 0 and segmentation[y, x] > 0:
+                bits[segmentation[y, x] - 1] |= mask[y, x]
+
+
+def _footprint_bits(mask: np.ndarray, found: Detections) -> np.ndarray:
+    """Return, for each source, the mask bits that any pixel of its footprint has, (n,) int32."""
+    bits = np.zeros(len(found.sources), np.int32)
+    _gather(mask, found.segmentation, bits)
+    return bits
+
+
+@jit
+def _prepare(image_mask, variance, level, unusable, holes, noise, excluded):  # pragma: no cover - compiled
+    """Write the sky's noise (see `_sky_level`) and which pixels are left out; return nothing."""
+    bad, interpolated = holes
+    ny, nx = image_mask.shape
+    low, high = np.float32(0.25) * level, np.float32(1.5) * level
+    for y in range(ny):
+        for x in range(nx):
+            bits, value = image_mask[y, x], variance[y, x]
+            known = (value > 0) & (value < np.float32(np.inf))
+            noise[y, x] = np.sqrt(min(max(value, low), high) if known else high)
+            excluded[y, x] = ((bits & unusable) != 0) | ((bits & (bad | interpolated)) == bad)
 
 
 def detect_sources(exposure: MaskedImage, fwhm: float, snr: float = 5.0) -> Table:
@@ -70,13 +94,14 @@ def detect_sources(exposure: MaskedImage, fwhm: float, snr: float = 5.0) -> Tabl
         ``x, y`` (pixels), ``half_light_radius, a, b`` (pixels), ``theta`` (rad), ``n_pixels``, ``aperture_e``,
         ``aperture_e_err`` (raw aperture flux in the image's unit), ``peak``, and the flags.
     """
-    excluded = (exposure.mask & (planes.NODATA | planes.EDGE)) != 0
-    excluded |= (exposure.mask & (planes.BAD | planes.INTERP)) == planes.BAD
-    variance = np.where(np.isfinite(exposure.variance) & (exposure.variance > 0), exposure.variance, np.float32(1e30))
-    noise = np.sqrt(_sky_variance(exposure.image, variance, exposure.mask))
+    noise, excluded = np.empty(exposure.shape, np.float32), np.empty(exposure.shape, bool)
+    _prepare(
+        exposure.mask, exposure.variance, np.float32(_sky_level(exposure.variance, exposure.mask)),
+        planes.NODATA | planes.EDGE, (planes.BAD, planes.INTERP), noise, excluded,
+    )  # fmt: skip
     found = detect(exposure.image, noise, excluded, fwhm, snr)
     exposure.mask &= ~planes.DETECTED
-    exposure.mask[found.segmentation > 0] |= planes.DETECTED
+    exposure.mask |= np.where(found.segmentation > 0, np.int32(planes.DETECTED), np.int32(0))
     sources = found.sources
     x, y, failed = windowed(exposure.image, excluded, sources["x"], sources["y"], fwhm)
     radius = APERTURE_IN_FWHM * fwhm
@@ -93,19 +118,24 @@ def detect_sources(exposure: MaskedImage, fwhm: float, snr: float = 5.0) -> Tabl
             "flag_centroid": failed,
         }
     )  # fmt: skip
+    footprints = _footprint_bits(exposure.mask, found)
     for name, bits in FLAG_PLANES.items():
-        table[name] = _footprint_has(exposure.mask, bits, found)
+        table[name] = (footprints & bits) != 0
     return table
 
 
-def _sky_variance(image: np.ndarray, variance: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return the variance without the sources' own photon noise: one level for the image, times local excess of sky.
+def _sky_level(variance: np.ndarray, mask: np.ndarray) -> float:
+    """Return the variance of the sky.
 
-    Detection compares with the noise of the sky: with a source's own noise in it, bright sources would be cut short.
+    Detection compares with a pixel's noise, which is kept within 0.25 and 1.5 times this variance: with a source's own
+    photon noise in it, bright sources would be cut short.
     """
-    sky = (mask & planes.UNUSABLE) == 0
-    level = float(np.median(variance[sky][::7])) if sky.any() else 1.0
-    return np.clip(variance, 0.25 * level, 1.5 * level)
+    for step in (3, 1):
+        sky = variance[::step, ::step][(mask[::step, ::step] & planes.UNUSABLE) == 0]
+        sky = sky[np.isfinite(sky) & (sky > 0)]
+        if sky.size:
+            return float(np.median(sky))
+    return 1.0
 
 
 def clean(table: Table) -> np.ndarray:

@@ -77,14 +77,14 @@ def test_not_worse_than_astroscrappy(sky):
     assert (hit & away).sum() <= (peer & away).sum() + 3
 
 
-@pytest.mark.parametrize(("fwhm", "complete"), [(2.5, 0.94), (2.7, 0.95), (4.2, 0.95)])
-def test_whole_ccd(fwhm, complete):
-    """At 0.66, 0.71 and 1.1 arcsec: most pixels above 3 sigma, at most 50 false ones, no core of a star."""
+@pytest.mark.parametrize("fwhm", [2.5, 4.2])
+def test_whole_ccd(fwhm):
+    """At 0.66 and 1.1 arcsec: most pixels above 3 sigma, at most 50 false ones, no core of a star."""
     truth = scene(3, fwhm=fwhm)
     image = truth.image
     hit = find_cosmic_rays(image.image, image.variance, image.mask)
     usable = (image.mask & SAT) == 0
-    assert hit[(truth.rays > 3 * truth.noise) & usable].mean() >= complete
+    assert hit[(truth.rays > 3 * truth.noise) & usable].mean() >= 0.95
     away = ~binary_dilation(truth.rays > 1, iterations=2)
     assert (hit & away).sum() <= 50
     x, y = np.rint(truth.x).astype(int), np.rint(truth.y).astype(int)
