@@ -75,4 +75,4 @@ def test_recent_runs_keep_all(instance, run):
 
 
 def test_it_is_off_until_someone_turns_it_on():
-    assert [s.default_status for s in SCHEDULES] == [dg.DefaultScheduleStatus.STOPPED]
+    assert {s.default_status for s in SCHEDULES} == {dg.DefaultScheduleStatus.STOPPED}
