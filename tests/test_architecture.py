@@ -11,7 +11,7 @@ NAME = PACKAGE.name
 FACES = {
     "definitions", "assets", "checks", "instance", "partitions", "sensors", "schedules", "resources", "bridge", "cli",
 }  # fmt: skip
-GROUND = {"camera", "errors", "locks", "__version__"}
+GROUND = {"camera", "errors", "interrupts", "locks", "__version__"}
 ALLOWED = {
     "camera": set(),
     "errors": set(),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import click
 
 from proc_decam_dagster.errors import SurveyError, disk_full
-from proc_decam_dagster.execution.interrupts import terminate_as_interrupt
+from proc_decam_dagster.interrupts import terminate_as_interrupt
 
 FAILED = 1
 _FILE_SYSTEM = (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)

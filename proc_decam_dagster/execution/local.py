@@ -15,12 +15,12 @@ from proc_decam_dagster.errors import disk_full
 from proc_decam_dagster.execution import failures, graph_run
 from proc_decam_dagster.execution.attempts import FAILED, INTERRUPTED, SUCCEEDED, Attempt
 from proc_decam_dagster.execution.graph_run import GraphOutcome, GraphRun
-from proc_decam_dagster.execution.interrupts import deferred
 from proc_decam_dagster.execution.memory import GROWTH, MACHINE
 from proc_decam_dagster.execution.outputs import write_graph
 from proc_decam_dagster.execution.patience import IMPATIENT_SECONDS, PATIENCE_SECONDS, patiently
 from proc_decam_dagster.execution.pool import Ended, WorkerPool
 from proc_decam_dagster.execution.worker import Work
+from proc_decam_dagster.interrupts import deferred
 
 if TYPE_CHECKING:
     from lsst.daf.butler import Butler

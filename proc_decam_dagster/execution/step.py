@@ -16,7 +16,6 @@ from proc_decam_dagster.execution.bps import resume
 from proc_decam_dagster.execution.coadd_memory import coadd_requests
 from proc_decam_dagster.execution.graph import StepGraph, build_graph, load_pipeline
 from proc_decam_dagster.execution.graph_run import GraphOutcome
-from proc_decam_dagster.execution.interrupts import deferred, terminate_as_interrupt
 from proc_decam_dagster.execution.ledger import Ledger
 from proc_decam_dagster.execution.local import BACKEND
 from proc_decam_dagster.execution.outputs import clear_up
@@ -27,6 +26,7 @@ from proc_decam_dagster.execution.rebuild import rebuild
 from proc_decam_dagster.execution.report import Progress, QuantumFailure, StepReport, TaskCounts
 from proc_decam_dagster.execution.retries import memory_requests, tries_left
 from proc_decam_dagster.execution.standing import standing_of
+from proc_decam_dagster.interrupts import deferred, terminate_as_interrupt
 from proc_decam_dagster.repository import skymap_where, update_chain
 from proc_decam_dagster.repository.amplifier_masks import mask_amplifiers
 from proc_decam_dagster.repository.chains import runs_of

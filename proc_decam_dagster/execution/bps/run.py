@@ -18,10 +18,10 @@ from proc_decam_dagster.execution.bps.records import BEGUN, ENDED, Record, Recor
 from proc_decam_dagster.execution.bps.submission import Submission
 from proc_decam_dagster.execution.bps.workflow import Workflow
 from proc_decam_dagster.execution.graph_run import FLUSH_SECONDS, GraphOutcome, GraphRun
-from proc_decam_dagster.execution.interrupts import deferred
 from proc_decam_dagster.execution.memory import GROWTH
 from proc_decam_dagster.execution.patience import IMPATIENT_SECONDS, PATIENCE_SECONDS, patiently
 from proc_decam_dagster.execution.retries import LOSSES
+from proc_decam_dagster.interrupts import deferred
 
 if TYPE_CHECKING:
     from lsst.daf.butler import Butler
