@@ -19,6 +19,7 @@ FLAGS = (
 PATIENCE_MS = 60_000
 """How long a page may take to show something on a busy machine; nothing waits when it is there."""
 
+SCREEN = {"width": 1600, "height": 1000}
 EDITOR = "document.querySelector('.CodeMirror').CodeMirror"
 
 
@@ -45,7 +46,7 @@ def browsing(url: str, profile: Path) -> Iterator["DagsterPage"]:
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
-            profile, executable_path=chromium(), headless=True, args=FLAGS, viewport={"width": 1600, "height": 1000}
+            profile, executable_path=chromium(), headless=True, args=FLAGS, viewport=SCREEN
         )
         context.set_default_timeout(PATIENCE_MS)
         yield DagsterPage(context.pages[0], url)
@@ -73,7 +74,8 @@ class DagsterPage:
         return self.page.get_by_role("button", name=name).filter(visible=True).last
 
     def graph(self, groups: list[str]) -> None:
-        """Open the asset graph with its groups unfolded."""
+        """Open the asset graph with its groups unfolded, on a large screen: what is out of sight is not drawn."""
+        self.page.set_viewport_size({"width": 3000, "height": 2200})
         self.go("/asset-groups/?expanded=" + "%2C".join(f"global%40global%3A{group}" for group in groups))
 
     def partition(self, asset: str, key: str) -> None:
