@@ -55,7 +55,7 @@ def frames_of_masters(
 ) -> dict[Master, Frames]:  # fmt: skip
     """Compare what masters (`Master` → ref) were made from with the exposures that are expected of each."""
     by_filter = row.certifies == datasets.FLAT
-    own = night_frames(repo, night, row.name, by_filter=by_filter)
+    own: dict[Master, set[int]] | None = None
     processed = _processed(repo, row, night, by_filter)
     recorded = _recorded(repo, row.chain(night), masters.values())
     found = {}
@@ -65,7 +65,10 @@ def frames_of_masters(
         before = {e for e in stamps if processed is None or stamps[e] <= run_stamp(ref.run)}
         used, unfit = map(set, recorded.get(ref.id.hex, (before, ())))
         considered = used | before & unfit  # what could not be processed then was not judged
-        foreign = used - own.get(master, used) if ref.id.hex in recorded else ()
+        foreign = used - wanted if ref.id.hex in recorded else set()
+        if foreign:  # `expected` may be a part of what the night has
+            own = night_frames(repo, night, row.name, by_filter=by_filter) if own is None else own
+            foreign -= own.get(master, foreign)
         missing = wanted - considered
         late = missing & set(stamps)
         found[master] = Frames(len(considered), len(wanted), sorted(missing), sorted(late), sorted(foreign))
@@ -98,5 +101,5 @@ def _recorded(repo: "Repository", chain: str, refs: Iterable[Any]) -> dict[str, 
     found = {ref.id.hex: kept.get(ref.id.hex) or repo.engine.master_exposures(repo.butler(), ref) for ref in refs}
     if found.keys() - kept.keys():
         with suppress(OSError):  # a reader may not be allowed to write
-            write_whole(path, json.dumps(found))
+            write_whole(path, json.dumps(kept | found))
     return {key: (used, unfit) for key, (used, unfit) in found.items() if used}

@@ -66,7 +66,7 @@ def test_what_is_lacking_is_told_before_anything_is_changed(night, masters):
     science = {"exposures": [845005, 845006], "bands": {"VR"}}
     with pytest.raises(SurveyError, match="no certified bias and no flat"):
         require_calibrations(night, NIGHT, "drp", **science)
-    with pytest.raises(SurveyError, match="no certified flat; .* no night has one"):
+    with pytest.raises(SurveyError, match="no certified flat of detector 25 in VR; .* no night has one"):
         require_calibrations(night, NIGHT, "drp", nearest, **science)
     with pytest.raises(SurveyError, match="no certified flat"):
         provide_calibrations(night, NIGHT, "drp", nearest)
