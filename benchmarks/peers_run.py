@@ -12,18 +12,33 @@ from pathlib import Path
 import numpy as np
 
 
-def reproject(image, *, wcs_in, wcs_out, shape):
-    """Return a call that resamples an image bicubically, the nearest that reproject has to Lanczos-3."""
+def reproject(image, variance, mask, *, wcs_in, wcs_out, shape, whole):
+    """Return a call that resamples an image bicubically, the nearest that reproject has to Lanczos-3.
+
+    With ``whole`` also its variance and mask, nearest pixel, so that as much is known of the result as of ours.
+    """
     from astropy.io import fits
     from astropy.wcs import WCS
     from reproject import reproject_interp
 
     source, target = (WCS(fits.Header.fromstring(text)) for text in (wcs_in, wcs_out))
-    return lambda: reproject_interp((image, source), target, shape_out=tuple(shape), order="bicubic")
+    options = {"shape_out": tuple(shape), "return_footprint": False}
+    planes = np.stack([variance, mask.astype(np.float32)])
+
+    def work():
+        warped = reproject_interp((image, source), target, order="bicubic", **options)
+        if not whole:
+            return warped
+        variance, mask = reproject_interp((planes, source), target, order="nearest-neighbor", **options)
+        return warped, variance, np.nan_to_num(mask, nan=16).astype(np.int32)
+
+    return work
 
 
-def bias(stack):
-    """Return a call that combines zeros into a clipped mean."""
+def bias(stack, *, bottleneck):
+    """Return a call that combines zeros into a clipped mean, with or without the bottleneck library's medians."""
+    if not bottleneck:
+        sys.modules["bottleneck"] = None  # an import of it fails, as where it is not installed
     import ccdproc
     from astropy.nddata import CCDData
 
@@ -34,26 +49,59 @@ def bias(stack):
     )  # fmt: skip
 
 
-def isr(raw, bias, flat, *, amplifiers):
-    """Return a call that removes overscan, bias, gain and flat of both amplifiers, with uncertainties."""
+def isr(raw, bias, bias_noise, flat, flat_noise, bad, *, amplifiers, whole):
+    """Return a call that makes electrons, their uncertainty and a mask of a raw frame.
+
+    Steps of ccdproc: overscan (median of each row), trim, deviation, bias, gain, flat, each with its uncertainty, and
+    the bad-pixel mask. With ``whole`` also what ccdproc has no step for, by the arithmetic of its images: crosstalk
+    between the amplifiers, linearity, flags of saturated pixels and their neighbours, and the amplifiers put together.
+    """
     import ccdproc
     from astropy import units as u
-    from astropy.nddata import CCDData
+    from astropy.nddata import CCDData, StdDevUncertainty
+    from scipy.ndimage import binary_dilation
 
-    bias, flat = CCDData(bias, unit="adu"), CCDData(flat, unit=u.dimensionless_unscaled)
+    bias = CCDData(bias, uncertainty=StdDevUncertainty(bias_noise), unit="adu")
+    flat = CCDData(flat, uncertainty=StdDevUncertainty(flat_noise), unit=u.dimensionless_unscaled)
+
+    def signal(amplifier):
+        x0, y0, x1, y1 = amplifier["data"]
+        a, _, b, _ = amplifier["overscan"]
+        frame = CCDData(raw[y0:y1].astype(np.float32), unit="adu")
+        frame = ccdproc.subtract_overscan(frame, frame[:, a:b], overscan_axis=1, median=True)
+        return ccdproc.trim_image(frame[:, x0:x1])
+
+    def correct(amplifier, frame, other):
+        left, _, right, _ = amplifier["box"]
+        if whole:
+            frame = frame.subtract(other.multiply(amplifier["leak"]), handle_meta="first_found")
+        gain, noise = amplifier["gain"] * u.electron / u.adu, amplifier["read_noise"] * u.electron
+        frame = ccdproc.create_deviation(frame, gain=gain, readnoise=noise, disregard_nan=True)
+        frame = ccdproc.subtract_bias(frame, bias[:, left:right])
+        if whole:
+            correction = np.interp(frame.data, amplifier["adu"], amplifier["correction"])
+            frame = frame.add(correction * u.adu, handle_meta="first_found")
+        frame = ccdproc.flat_correct(ccdproc.gain_correct(frame, gain), flat[:, left:right], norm_value=1)
+        frame.mask = bad[:, left:right]
+        return frame
 
     def work():
-        for amplifier in amplifiers:
-            x0, y0, x1, y1 = amplifier["data"]
-            a, _, b, _ = amplifier["overscan"]
-            left, _, right, _ = amplifier["box"]
-            whole = CCDData(raw[y0:y1].astype(np.float32), unit="adu")
-            frame = ccdproc.subtract_overscan(whole, overscan=whole[:, a:b], overscan_axis=1, median=True)[:, x0:x1]
-            gain, noise = amplifier["gain"] * u.electron / u.adu, amplifier["read_noise"] * u.electron
-            frame = ccdproc.create_deviation(frame, gain=gain, readnoise=noise, disregard_nan=True)
-            frame = ccdproc.subtract_bias(frame, bias[:, left:right])
-            frame = ccdproc.gain_correct(frame, gain)
-            ccdproc.flat_correct(frame, flat[:, left:right])
+        signals = [signal(amplifier) for amplifier in amplifiers]
+        # pixels of both amplifiers that are read at the same time: mirrored
+        others = [CCDData(each.data[:, ::-1], unit="adu") for each in signals[::-1]]
+        frames = [correct(*each) for each in zip(amplifiers, signals, others)]
+        if not whole:
+            return frames
+        image, variance = np.empty_like(bias.data), np.empty_like(bias.data)
+        mask = np.zeros(image.shape, np.int32)
+        for amplifier, frame in zip(amplifiers, frames):
+            (left, _, right, _), (x0, y0, x1, y1) = amplifier["box"], amplifier["data"]
+            image[:, left:right], variance[:, left:right] = frame.data, frame.uncertainty.array**2
+            counts = raw[y0:y1, x0:x1]
+            mask[:, left:right] |= np.where(frame.mask, 1, 0)
+            mask[:, left:right] |= np.where(binary_dilation(counts >= amplifier["saturation"], np.ones((3, 3))), 2, 0)
+            mask[:, left:right] |= np.where(counts >= 0.9 * amplifier["saturation"], 64, 0)
+        return image, variance, mask
 
     return work
 

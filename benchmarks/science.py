@@ -25,7 +25,7 @@ def _say(text: str) -> None:
 
 
 def bench_science(folder: Path, ccds: int | None = None) -> Iterator[dict[str, Any]]:
-    """Yield all figures; ``ccds`` is the number of CCDs of the exposure that is timed: 62 take a quarter of an hour."""
+    """Yield all figures; ``ccds`` is the number of CCDs of the exposure that is timed: 62, some minutes."""
     warnings.simplefilter("ignore")
     if os.environ.get("OMP_NUM_THREADS") != "1":
         raise SystemExit("error: CPU seconds of one core are measured: set OMP_NUM_THREADS=1, as `make bench` does")
@@ -59,5 +59,5 @@ def bench_science(folder: Path, ccds: int | None = None) -> Iterator[dict[str, A
         if importlib.util.find_spec(name):
             yield from importlib.import_module(name).figures(sample, _say)
     numbers = sample.expnums("object")
-    yield from science_exposure.figures(folder, numbers, _say, ccds or science_exposure.CCDS)
+    yield from science_exposure.figures(folder, numbers, speed, _say, ccds or science_exposure.CCDS)
     yield figure("load of the machine at the end", float(np.round(os.getloadavg()[0], 2)))

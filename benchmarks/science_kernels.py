@@ -9,6 +9,7 @@ from science_peers import peer_seconds
 from science_sample import Sample
 from science_timing import cpu_of, cpu_seconds, figure, speed
 
+from proc_decam_dagster.camera.linearity import linearity
 from proc_decam_dagster.pixels.combine import Frame, combine_frames
 from proc_decam_dagster.pixels.cosmic_rays import repair
 from proc_decam_dagster.pixels.image import MaskedImage
@@ -43,9 +44,12 @@ def _bias(sample, bytes_per_second, python, folder) -> Iterator[dict[str, Any]]:
 
     seconds, combined = cpu_of(work)
     stack = np.stack([raw.data for raw in raws])
-    peer = peer_seconds(python, "bias", folder, {"stack": stack})
+    peers = {
+        name: (peer_seconds(python, "bias", folder, {"stack": stack}, bottleneck=fast), wanted)
+        for name, fast, wanted in (("ccdproc", False, 100.0), ("ccdproc with bottleneck", True, None))
+    }
     moved = stack.nbytes + combined.mean.nbytes + combined.variance.nbytes
-    yield from speed(f"bias combine of {len(raws)}", seconds, 0.35, moved, bytes_per_second, {"ccdproc": (peer, 100.0)})
+    yield from speed(f"bias combine of {len(raws)}", seconds, 0.35, moved, bytes_per_second, peers)
 
 
 def _isr(sample, bytes_per_second, python, folder):
@@ -54,15 +58,26 @@ def _isr(sample, bytes_per_second, python, folder):
     bias, flat, leaks = Master.bias(sample.bias), Master.flat(sample.flat), crosstalk_matrix(sample.crosstalk)
     options = {"bias": bias, "flat": flat, "crosstalk": leaks, "linearity": linearity_tables(sample.linearizer)}
     seconds, image = cpu_of(lambda: correct(raw.data, readouts, **options), 5)
+    tables = linearity(sample.detector)
     parts = [
         {"data": [int(v) for v in part.data], "overscan": [int(v) for v in part.overscan],
-         "box": [int(v) for v in part.box], "gain": float(part.gain), "read_noise": float(part.read_noise)}
-        for part in readouts
+         "box": [int(v) for v in part.box], "gain": part.gain, "read_noise": part.read_noise,
+         "saturation": part.saturation, "leak": float(leaks[k, 1 - k][0]),
+         "adu": np.asarray(tables[part.name].adu, float).tolist(),
+         "correction": np.asarray(tables[part.name].correction, float).tolist()}
+        for k, part in enumerate(readouts)
     ]  # fmt: skip
-    arrays = {"raw": raw.data, "bias": bias.image, "flat": np.where(flat.image > 0, flat.image, 1)}
-    peer = peer_seconds(python, "isr", folder, arrays, amplifiers=parts)
+    response = np.where(flat.image > 0, flat.image, 1)
+    arrays = {
+        "raw": raw.data, "bias": bias.image, "bias_noise": np.sqrt(sample.bias.variance), "flat": response,
+        "flat_noise": np.sqrt(flat.variance) * response, "bad": flat.image <= 0,
+    }  # fmt: skip
+    peers = {
+        name: (peer_seconds(python, "isr", folder, arrays, amplifiers=parts, whole=whole), wanted)
+        for name, whole, wanted in (("ccdproc", True, 20.0), ("ccdproc, its own steps alone", False, None))
+    }
     moved = raw.data.nbytes + bias.image.nbytes + flat.image.nbytes + 12 * image.image.size
-    yield from speed("ISR of a CCD", seconds, 0.06, moved, bytes_per_second, {"ccdproc": (peer, 20.0)})
+    yield from speed("ISR of a CCD", seconds, 0.06, moved, bytes_per_second, peers)
     return image
 
 
