@@ -112,7 +112,7 @@ def main() -> int:
     """Run the chosen benchmarks; return 0, whatever they found: they inform, tests judge."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=sorted(BENCHES), help="one benchmark; all if not given")
-    parser.add_argument("--ccds", type=int, help="science: CCDs of the exposure that is timed, 62 for all (default 8)")
+    parser.add_argument("--ccds", type=int, help="science: CCDs of the exposure that is timed (default: all 62)")
     told = "; ".join(f"{name}: {', '.join(parts)}" for name, parts in PARTS.items())
     parser.add_argument("--part", help=f"with --only: one part of it ({told}); all if not given")
     args = parser.parse_args()
