@@ -104,7 +104,7 @@ BENCHES = {
     "science": bench_science, "dagster": bench_dagster,
 }  # fmt: skip
 
-PARTS = {"dagster": ("load", "night", "scale"), "execution": ("steps", "registry", "survey")}
+PARTS = {"dagster": ("load", "night", "scale"), "execution": ("steps", "many", "graphs", "registry", "survey")}
 """Benchmark → its parts, which run one by one too."""
 
 

@@ -34,13 +34,16 @@ NIGHTS = dict.fromkeys((*SMALL, REFERENCE), 1) | dict.fromkeys((MANY, SLURM), 10
 
 
 def bench_execution(folder: Path, parts: Sequence[str]) -> Iterator[dict]:
-    """Steps of trivial quanta and graphs (``steps``), and the registry on Postgres (``registry``, ``survey``)."""
-    if "steps" in parts:
+    """Steps of few and of many quanta, graphs of very many; the registry on Postgres (``registry``, ``survey``)."""
+    if {"steps", "many", "graphs"} & set(parts):
         survey = Survey(folder / "execution")
-        yield from step_figures(survey)
-        yield from many_figures(survey)
-        yield from slurm_figures(survey, SLURM, NIGHTS[SLURM], CORES)
-        yield from graph_figures(survey)
+        if "steps" in parts:
+            yield from step_figures(survey)
+        if "many" in parts:
+            yield from many_figures(survey)
+            yield from slurm_figures(survey, SLURM, NIGHTS[SLURM], CORES)
+        if "graphs" in parts:
+            yield from graph_figures(survey)
         survey.repository.close()
     if {"registry", "survey"} & set(parts):
         yield from registry_figures(parts)
@@ -127,6 +130,8 @@ def many_figures(survey: Survey) -> Iterator[dict]:
     from proc_decam_dagster.execution import Ledger
 
     number = NIGHTS[MANY] * len(DETECTORS)
+    if math.isnan(survey.small):
+        survey.small, _ = survey.several(survey.execute, SMALL)
     seconds = survey.many = survey.execute(MANY)
     assert survey.made(MANY) == number
     each = (seconds - survey.small) * CORES / (number - len(DETECTORS)) * 1e3

@@ -26,7 +26,7 @@ name_option = click.option("--db-name", help="Database of the registry.  [defaul
 
 @command(
     "create",
-    example="proc-decam db create ./repo\n"
+    example="proc-decam db create ./repo --exposures ./data/exposures.ecsv\n"
     "proc-decam db create ./repo --listen 10.1.0.5 --allow 10.1.0.0/16\n"
     "proc-decam db create ./repo --dagster",
 )
@@ -40,15 +40,22 @@ name_option = click.option("--db-name", help="Database of the registry.  [defaul
     "--engine", type=click.Choice(["embedded", "science-pipelines"]), default="embedded", show_default=True,
     help="Whose instrument and pipelines a new repository gets.",
 )  # fmt: skip
-def create(repo, port, db_name, listen, allow, dagster, engine) -> None:
-    """Create the database and start it, and create the repository on it if there is none.
+@click.option(
+    "--exposures", "exposures_file", type=click.Path(path_type=Path),
+    help="Exposure table: a new repository gets a skymap that fits its science exposures.",
+)  # fmt: skip
+def create(repo, port, db_name, listen, allow, dagster, engine, exposures_file) -> None:
+    """Create the database and start it, and create the repository on it if there is none, as `create` does.
 
     What is there stays as it is; other options change it.
     """
+    from proc_decam_dagster.survey.exposures import read_exposures
+
+    table = read_exposures(exposures_file) if exposures_file else None
     from proc_decam_dagster.database import create_database
 
     done = create_database(
-        repo, port=port, database=db_name, listen=listen, allow=allow, dagster=dagster, engine=engine,
+        repo, port=port, database=db_name, listen=listen, allow=allow, dagster=dagster, engine=engine, exposures=table,
         say=lambda text: click.echo(text, err=True),
     )  # fmt: skip
     what = [w for w, new in (("database", done.new_cluster), ("repository", done.new_repository)) if new]

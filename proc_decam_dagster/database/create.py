@@ -4,6 +4,7 @@ import ipaddress
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from proc_decam_dagster.database.cluster import (
     DATABASE,
@@ -22,6 +23,9 @@ from proc_decam_dagster.database.roles import ensure_registry_database, registry
 from proc_decam_dagster.database.server import require_free_port
 from proc_decam_dagster.database.service import bring_up, registry_of
 from proc_decam_dagster.errors import SurveyError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ def create_database(
     allow: Sequence[str] = (),
     dagster: bool = False,
     engine: str = "embedded",
+    exposures: "Table | None" = None,
     repository: bool = True,
     say: Callable[[str], None] = lambda text: None,
 ) -> Created:
@@ -68,6 +73,8 @@ def create_database(
         Make a database for Dagster's storage, too.
     engine : `str`
         Engine of a new repository.
+    exposures : `~astropy.table.Table`, optional
+        Makes a new repository's skymap, see `create_repository`.
     repository : `bool`
         Whether to make the Butler repository.
     say : callable
@@ -86,8 +93,11 @@ def create_database(
         _require_no_other_registry(cluster, before)
     if repository and registry_of(cluster) is None:
         from proc_decam_dagster.repository import engines
+        from proc_decam_dagster.repository.skymap import require_pointings
 
         engines.engine(engine)
+        if exposures is not None:
+            require_pointings(exposures)
     new_cluster = not cluster.exists
     user = cluster.server_user()
     programs = find_programs(cluster.version)
@@ -101,7 +111,7 @@ def create_database(
         bring_up(cluster, user, wanted)
     if not repository or registry_of(cluster) is not None:
         return Created(cluster, new_cluster, False)
-    _create_repository(cluster, user, engine)
+    _create_repository(cluster, user, engine, exposures)
     return Created(cluster, new_cluster, True)
 
 
@@ -173,7 +183,7 @@ def _require_no_other_registry(cluster: Cluster, settings: ClusterSettings) -> N
     )
 
 
-def _create_repository(cluster: Cluster, user: ServerUser, engine: str) -> None:
+def _create_repository(cluster: Cluster, user: ServerUser, engine: str, exposures: "Table | None") -> None:
     from proc_decam_dagster.repository import create_repository
 
     settings = cluster.settings
@@ -185,7 +195,10 @@ def _create_repository(cluster: Cluster, user: ServerUser, engine: str) -> None:
             f"{cluster.folder} after `proc-decam db stop {cluster.root}`",
         )
     try:
-        create_repository(cluster.root, engine=engine, registry_db=registry_uri(settings)).close()
+        made = create_repository(cluster.root, engine=engine, exposures=exposures, registry_db=registry_uri(settings))
+        if exposures is not None:
+            made.remember_exposures(exposures)
+        made.close()
     except BaseException:
         # The database was empty before, and is to be empty for the next attempt.
         if registry_of(cluster) is None:

@@ -179,10 +179,20 @@ class Ledger:
         query = sa.select(self._attempt.c.chain, total).where(self._attempt.c.outcome == SUCCEEDED)
         return {row["chain"]: row["total"] for row in self._read(query.group_by(self._attempt.c.chain))}
 
-    def runs(self, chain: str) -> set[str]:
-        """Return the RUNs of a chain of which the ledger has any attempt."""
-        query = sa.select(self._attempt.c.run).where(self._attempt.c.chain == chain).distinct()
+    def runs(self, chain: str | None = None) -> set[str]:
+        """Return the RUNs (of a chain) of which the ledger has any attempt."""
+        query = sa.select(self._attempt.c.run).distinct()
+        if chain is not None:
+            query = query.where(self._attempt.c.chain == chain)
         return {row["run"] for row in self._read(query)}
+
+    def left(self) -> list[Left]:
+        """Return the journals that the ledger has not taken in, of drivers alive or dead."""
+        found = []
+        for path in journals(self.folder):
+            with suppress(FileNotFoundError):
+                found.append(read_journal(path))
+        return found
 
     def journal(self, *, chain: str, run: str, step: str, backend: str) -> Journal:
         """Open the journal of a graph's run."""

@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsst.daf.butler import CollectionType, MissingDatasetTypeError
 
+from proc_decam_dagster.execution.bps import unfinished
 from proc_decam_dagster.execution.ledger import Ledger
 from proc_decam_dagster.survey import proc_types
 from proc_decam_dagster.survey.collections import STAMP, Chain, calib_collection, parse_chain, raw_collection
@@ -76,9 +78,11 @@ class SurveyStatus:
 @dataclass
 class _Known:
     """What is known of one chain: its RUNs by step, those that the ledger tells of, when each step last ended (as the
-    stamps in names of RUNs are written), and the newest word on each unit of each step."""
+    stamps in names of RUNs are written), and the newest word on each unit of each step; where there is none, whether
+    we have begun any of the RUNs."""
 
     runs: dict[str, set[str]] = field(default_factory=dict)
+    ours: bool = False
     told: set[str] = field(default_factory=set)
     ended: dict[str, str] = field(default_factory=dict)
     units: dict[str, dict[tuple[str, str], bool]] = field(default_factory=dict)
@@ -97,6 +101,13 @@ def survey_status(repository: "Repository") -> SurveyStatus:
     runs = butler.collections.query("*", collection_types={CollectionType.RUN}, flatten_chains=False)
     known = _known(collections, runs, ledger.steps())
     running = {left.driver["chain"]: left.driver["step"] for left in ledger.running() if left.driver}
+    workflows = unfinished(Path(repository.state_dir))
+    running |= {workflow.chain: workflow.step for workflow in workflows if workflow.seems_alive}
+    if untold := [what for what in known.values() if what.runs and not what.units]:
+        ours = ledger.runs() | {workflow.run for workflow in workflows}
+        ours |= {left.driver["run"] for left in ledger.left() if left.driver}
+        for what in untold:
+            what.ours = any(runs & ours for runs in what.runs.values())
     certified = {name: _certified(butler, name) for name in ("bias", "flat")}
 
     status = SurveyStatus(["bias", "flat", "drp"])
@@ -154,7 +165,7 @@ def _state(what: _Known | None, chain: Chain, cell: Cell) -> tuple[str, str]:
     if what is None or not (what.runs or what.units):
         return NONE, ""
     if not what.units:
-        return UNKNOWN, ""
+        return (UNFINISHED if what.ours else UNKNOWN), ""
     steps = proc_types.proc_type(chain.proc_type).steps
     left = [step for step in steps if step not in what.units]
     for step, runs in what.runs.items():  # one that came after the last that ended was cut off

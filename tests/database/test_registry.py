@@ -67,7 +67,7 @@ def batches_of(root, folder, writers, number):
 
 
 @pytest.mark.parametrize("writers", [1, 2, 4])
-def test_writers_at_once_do_not_hinder_each_other(started, tmp_path, writers, capsys):
+def test_writers_at_once_do_not_hinder_each_other(started, tmp_path, writers):
     """All exposures are of one new day, which every writer finds missing and registers, too."""
     files = batches_of(started.root, tmp_path, writers, writers)
     runs = [f"DECam/raw/{writers}/{n}" for n in range(writers)]
@@ -80,14 +80,10 @@ def test_writers_at_once_do_not_hinder_each_other(started, tmp_path, writers, ca
     for process in processes:
         process.start()
     begin.wait(timeout=300)
-    start = time.monotonic()
     assert [outcome.get(timeout=300) for _ in processes] == [""] * writers
-    seconds = time.monotonic() - start
     for process in processes:
         process.join(30)
     each = BATCHES * EXPOSURES * len(DETECTORS)
-    with capsys.disabled():
-        print(f"\n{writers} writers: {writers * each} raws in {seconds:.2f} s, {writers * each / seconds:.0f} a second")
     repository = open_repository(started.root)
     assert [len(repository.butler().query_datasets("raw", run, limit=None)) for run in runs] == [each] * writers
     repository.close()

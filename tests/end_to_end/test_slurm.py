@@ -63,11 +63,8 @@ def test_a_night_by_a_slurm_job_with_its_registry_in_postgres(
     """The command itself is a job, its quanta run in others, and what they made is registered in Postgres."""
     monkeypatch.setenv("PROC_DECAM_SITE", str(slurm_site))
     folder, data = made(), sample.folder / "data"
-    for line in (
-        f"db create repo --port {database.free_port()}", f"create repo --exposures {data}/exposures.ecsv",
-        f"defects repo {data}/bpm",
-    ):  # fmt: skip
-        run(folder, line)
+    run(folder, f"db create repo --exposures {data}/exposures.ecsv --port {database.free_port()}")
+    run(folder, f"defects repo {data}/bpm")
     night = f"night repo {data}/exposures.ecsv --nights {NIGHT} --proc-types bias --slurm"
     told = run(folder, f"{night} --pipeline-slurm")
     job, log = re.match(r"submitted as Slurm job (\d+); it writes to (\S+);", told).groups()

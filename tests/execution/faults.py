@@ -2,12 +2,14 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from toy.repository import PIPELINES
 
 from proc_decam_dagster.execution import Ledger, run_pipeline
@@ -18,6 +20,11 @@ CHAIN = f"{NIGHT}/bias"
 EXPOSURES, DETECTORS = (101, 102, 103), (1, 2, 3, 4)
 OUTPUTS = {"added": 12, "bias": 4} | {f"cpBiasIsr_{k}": 12 for k in ("log", "metadata")}
 OUTPUTS |= {f"cpBiasCombine_{k}": 4 for k in ("log", "metadata")}
+
+TWICE = [pytest.param((1, 2), id="1-2")] + [
+    pytest.param((seed,), id=str(seed), marks=[pytest.mark.full]) for seed in range(3, 11)
+]
+"""Seeds of moments: two in one night, and with --full eight more."""
 
 PROGRAM = """
 import json, os, signal, sys
@@ -41,11 +48,18 @@ sys.exit(0 if report.ok else str(report))
 """
 
 
+def moments(of: str, seeds: tuple[int, ...], first: float, last: float) -> list[tuple[float, random.Random]]:
+    """Return a moment for each seed, between two bounds and in the order of time, and a generator for all else."""
+    chances = [random.Random(f"{of} {seed}") for seed in seeds]
+    return sorted(((chance.uniform(first, last), chance) for chance in chances), key=lambda pair: pair[0])
+
+
 class Night:
     """A night's bias in a toy repository: run by a program of its own, which a test does harm to."""
 
     def __init__(self, repository, diary: Path) -> None:
         self.repository, self.diary = repository, diary
+        self._read: dict[int, tuple[int, list[int]]] = {}
         diary.mkdir()
         self.options = {
             "pipeline_dir": str(PIPELINES), "min_frames": 3,
@@ -65,9 +79,12 @@ class Night:
 
     def at(self, process: subprocess.Popen, moment: float) -> list[int]:
         """Wait until a moment, 0 is the beginning and 1 the end of the quanta; return the workers' ids."""
-        lines, pids = moment * (len(EXPOSURES) + 1) * len(DETECTORS), []
-        for _ in range(1 + int(lines)):
+        lines = moment * (len(EXPOSURES) + 1) * len(DETECTORS)
+        read, pids = self._read.get(process.pid, (0, []))
+        while read <= int(lines):
             pids = [int(word) for word in process.stdout.readline().split()[1:]]
+            read += 1
+        self._read[process.pid] = read, pids
         time.sleep(0.1 * (lines - int(lines)))
         return pids
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from faults import CHAIN, Night
+from faults import CHAIN, TWICE, Night, moments
 from toy.repository import ToyRepository
 
 from proc_decam_dagster.errors import SurveyError
@@ -28,12 +28,13 @@ def night(repository, tmp_path) -> Night:
     return Night(repository, tmp_path / "diary")
 
 
-@pytest.mark.parametrize("seed", MOMENTS)
-def test_sigkill_of_a_worker(night, pool, seed):
-    chance = random.Random(f"worker {seed}")
+@pytest.mark.parametrize("seeds", TWICE)
+def test_sigkill_of_a_worker(night, pool, seeds):
     process = night.start()
-    pids = night.at(process, chance.uniform(1 / 16, 1))
-    os.kill(chance.choice(pids), signal.SIGKILL)
+    for moment, chance in moments("worker", seeds, 1 / 16, 1):
+        pids = night.at(process, moment)
+        with suppress(ProcessLookupError):  # the one that was killed before
+            os.kill(chance.choice(pids), signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     night.complete(pool)

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import random
 import signal
 import threading
 import time
@@ -10,7 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from faults import CHAIN, DETECTORS, EXPOSURES, Night
+from faults import CHAIN, DETECTORS, EXPOSURES, TWICE, Night, moments
 from toy.repository import ToyRepository, add_night, make_repository
 
 from proc_decam_dagster.execution import Ledger
@@ -26,7 +25,6 @@ postgres, made, auth_file, served, started = (
     database.postgres, database.made, database.auth_file, database.served, database.started
 )  # fmt: skip
 
-MOMENTS = [pytest.param(seed, marks=[pytest.mark.full] if seed > 2 else []) for seed in range(1, 11)]
 NIGHT = "20190401"
 
 
@@ -52,15 +50,15 @@ def kill_server(cluster) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("seed", MOMENTS)
-def test_sigkill_of_postgres(on_postgres, started, tmp_path, pool, seed):
-    chance = random.Random(f"postgres {seed}")
+@pytest.mark.parametrize("seeds", TWICE)
+def test_sigkill_of_postgres(on_postgres, started, tmp_path, pool, seeds):
     night = Night(on_postgres, tmp_path / "diary")
     process = night.start()
-    night.at(process, chance.uniform(1 / 16, 15 / 16))
-    kill_server(started.cluster)
-    time.sleep(chance.uniform(0, 2))
-    started.db("start")
+    for moment, chance in moments("postgres", seeds, 1 / 16, 15 / 16):
+        night.at(process, moment)
+        kill_server(started.cluster)
+        time.sleep(chance.uniform(0, 2))
+        started.db("start")
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
     assert Ledger.of(on_postgres).file is None and not (on_postgres.state_dir / "ledger.sqlite").exists()

@@ -127,6 +127,17 @@ class Submission:
         os.close(lock)
         return False
 
+    def seems_alive(self) -> bool:
+        """Whether it is under way, as far as can be told at once: Slurm, which may not answer, is not asked."""
+        if self.batch is not None:
+            return not (self.directory / ENDED).exists()
+        with suppress(OSError):  # one who may only read
+            lock = take_lock(self.directory)
+            if lock is None:
+                return True
+            os.close(lock)
+        return False
+
     def revive(self) -> bool:
         """Start a process that died while another system runs the workflow for it; return whether there was one."""
         if not read_json(self.directory / PROCESS).get("run_id") or (self.directory / ENDED).exists():

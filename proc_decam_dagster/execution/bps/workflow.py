@@ -71,6 +71,11 @@ class Workflow:
         """What was submitted, in the order of time."""
         return [Submission(self.folder / s["directory"], s["name"], s["batch"]) for s in self.values["submissions"]]
 
+    @property
+    def seems_alive(self) -> bool:
+        """Whether it is under way, see `Submission.seems_alive`."""
+        return bool(self.submissions) and self.submissions[-1].seems_alive()
+
     def save(self) -> None:
         """Write the file."""
         write_json(self.folder / _STATE, self.values)

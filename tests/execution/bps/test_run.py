@@ -13,6 +13,7 @@ from proc_decam_dagster.execution import Ledger, WorkerPool, run_step
 from proc_decam_dagster.execution.bps import Bps, unfinished
 from proc_decam_dagster.execution.bps.submission import PROCESS, read_json
 from proc_decam_dagster.execution.pool import PoolStopped
+from proc_decam_dagster.execution.status import survey_status
 
 NIGHT = "20190401"
 CHAIN = f"{NIGHT}/bias"
@@ -165,6 +166,7 @@ def test_a_stopped_pool_ends_the_waiting_only(repository, steps, tmp_path):
         )  # fmt: skip
     (workflow,) = unfinished(repository.state_dir)
     assert workflow.submissions[-1].alive()
+    assert str(survey_status(repository).nights[NIGHT]["bias"]) == "running chainOfTwo"
     # The local back end waits for it too, and finds its work done.
     report = run_step(repository, "bias", NIGHT, "chainOfTwo", pipeline=steps, config=config)
     assert report.ok and report.succeeded == 24

@@ -35,7 +35,8 @@ class ToyRepository(Repository):
     @property
     def engine(self):
         return SimpleNamespace(
-            name="toy", pipeline_folder="embedded", instrument_class=CAMERA, require=lambda: None, coadd_memory_mb=()
+            name="toy", pipeline_folder="embedded", instrument_class=CAMERA, require=lambda: None, coadd_memory_mb=(),
+            master_exposures=lambda butler, ref: ([], []),
         )  # fmt: skip
 
     def __reduce__(self):
