@@ -24,8 +24,8 @@ DETECTOR = 31
 NO_STARS = Table({"n_visits": [], "delta_mag": [], "detector": []})
 """Of other visits."""
 
-MISHAPS = ("", "clouds", "no stars", "trailed")
-"""Exposures that are simulated."""
+MISHAPS = ("", "clouds")
+"""Exposures that are simulated; others are made of the first one's raw, at a fraction of the cost."""
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +89,25 @@ def detrend(survey):
 
 
 def spoilt(raw, kind):
-    """Return a raw frame that is read out wrong, or of which every pixel is full."""
-    from proc_decam_dagster.simulation.mishaps import spoil_raw
+    """Return a raw frame that is read out wrong, or whose light is another."""
+    from proc_decam_dagster.simulation.mishaps import TRAIL_PIXELS, spoil_raw
 
     raw = copy.copy(raw)
     raw.data = raw.data.copy()
     spoil_raw(raw.data, DETECTOR, {kind})
-    if kind == "saturated":
-        for amplifier in DETECTORS[DETECTOR].amplifiers:
-            light = amplifier.raw_data.slices
+    rng = np.random.default_rng(4)
+    for amplifier in DETECTORS[DETECTOR].amplifiers:
+        light = amplifier.raw_data.slices
+        pixels = raw.data[light].astype(np.float32)
+        sky = np.median(pixels)
+        noise = 1.4826 * np.median(np.abs(pixels - sky)) * rng.standard_normal(pixels.shape, np.float32)
+        if kind == "saturated":
             raw.data[light] = 60_000 + raw.data[light] % 100
+        elif kind == "no stars":
+            raw.data[light] = sky + noise
+        elif kind == "trailed":
+            steps = range(TRAIL_PIXELS)
+            raw.data[light] = np.mean([np.roll(pixels, (k // 2, k), (0, 1)) for k in steps], axis=0) + noise
     return raw
 
 
