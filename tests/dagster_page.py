@@ -73,10 +73,15 @@ class DagsterPage:
         """Return the last visible button of a name: dialogs come after the page that they lie on."""
         return self.page.get_by_role("button", name=name).filter(visible=True).last
 
-    def graph(self, groups: list[str]) -> None:
-        """Open the asset graph with its groups unfolded, on a large screen: what is out of sight is not drawn."""
-        self.page.set_viewport_size({"width": 3000, "height": 2200})
-        self.go("/asset-groups/?expanded=" + "%2C".join(f"global%40global%3A{group}" for group in groups))
+    @contextmanager
+    def graph(self, groups: list[str]) -> Iterator[None]:
+        """Open the asset graph with its groups unfolded, on a high screen: what is out of sight is not drawn."""
+        self.page.set_viewport_size({"width": SCREEN["width"], "height": 2 * SCREEN["width"]})
+        try:
+            self.go("/asset-groups/?expanded=" + "%2C".join(f"global%40global%3A{group}" for group in groups))
+            yield
+        finally:
+            self.page.set_viewport_size(SCREEN)
 
     def partition(self, asset: str, key: str) -> None:
         """Open the page of an asset's partition."""

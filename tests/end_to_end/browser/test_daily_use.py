@@ -3,7 +3,6 @@
 import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
-from dagster_page import SCREEN
 from dagster_services import until
 from playwright.sync_api import expect
 from sample_survey import certified_detectors
@@ -33,13 +32,12 @@ def test_the_graph_reads_like_the_survey(ui):
     graph = defs.resolve_asset_graph()
     nodes = [graph.get(key) for key in graph.materializable_asset_keys]
     groups = sorted({node.group_name for node in nodes})
-    ui.graph(groups)
-    for group in groups:
-        ui.sees(group)
-    for node in nodes:
-        drawn = ui.page.get_by_text(node.key.path[-1], exact=True)
-        expect(drawn.first).to_be_attached()
-    ui.page.set_viewport_size(SCREEN)
+    with ui.graph(groups):
+        for group in groups:
+            ui.sees(group)
+        for node in nodes:
+            drawn = ui.page.get_by_text(node.key.path[-1], exact=True)
+            expect(drawn.first).to_be_attached()
 
 
 def test_an_assets_page_says_what_it_is_whose_it_is_and_where_its_code_is(ui):
