@@ -1,5 +1,7 @@
 """The simulated CCD that the science benchmark works on: raws, masters and calibrated exposures, at full size."""
 
+import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +11,7 @@ import numpy as np
 from astropy.table import Table
 from lsst.pipe.base import InMemoryDatasetHandle
 
+import proc_decam_dagster
 from proc_decam_dagster.camera.crosstalk import sources
 from proc_decam_dagster.camera.geometry import TRIMMED_SHAPE
 from proc_decam_dagster.camera.linearity import linearity
@@ -22,6 +25,7 @@ from proc_decam_dagster.simulation.optics import PsfField, true_cards
 from proc_decam_dagster.simulation.plan import Exposure, exposures_of_night
 from proc_decam_dagster.simulation.survey import read_plan, simulate_survey
 
+PACKAGE = Path(proc_decam_dagster.__file__).parent
 DETECTOR = 25
 SEED = 11
 TEMPLATES = 8
@@ -58,8 +62,7 @@ class Sample:
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self.folder, self.say, self.detector = folder, say, DETECTOR
         self.raws = folder / "survey"
-        self.products = folder / "products"
-        self.products.mkdir(parents=True, exist_ok=True)
+        self.products = _products(folder)
         if not (self.raws / "truth" / "exposures.ecsv").is_file():
             say("simulating 20 exposures, 40 zeros and 20 flats of one CCD")
             simulate_survey(
@@ -201,6 +204,22 @@ class Sample:
             self.say(f"making the master {name}")
             write_image(path, make())
         return read_image(path)
+
+
+def _products(folder: Path) -> Path:
+    """Return where masters and calibrated exposures are kept; what other sources of the engine have made is removed.
+
+    Otherwise a survey that is kept would show what the engine was.
+    """
+    digest = hashlib.sha256()
+    for part in ("camera", "pixels", "tasks", "instrument"):
+        for path in sorted((PACKAGE / part).rglob("*.py")):
+            digest.update(path.read_bytes())
+    products = folder / "products" / digest.hexdigest()[:12]
+    for old in set((folder / "products").glob("*")) - {products}:
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    products.mkdir(parents=True, exist_ok=True)
+    return products
 
 
 def blank_positions(image: np.ndarray, mask: np.ndarray, count: int, seed: int, margin: int = 40) -> np.ndarray:
