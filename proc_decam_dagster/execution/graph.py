@@ -1,6 +1,7 @@
 """One quantum graph a step: built in process, without the quanta that succeeded or failed for good before."""
 
 import ast
+import copy
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from lsst.daf.butler import MissingDatasetTypeError
 from lsst.pex.config import FieldValidationError
-from lsst.pipe.base import Pipeline
+from lsst.pipe.base import LabelSpecifier, Pipeline
 from lsst.pipe.base.all_dimensions_quantum_graph_builder import AllDimensionsQuantumGraphBuilder
 from lsst.pipe.base.quantum_graph_builder import QuantumGraphBuilderError
 from lsst.pipe.base.quantum_graph_skeleton import DatasetKey, QuantumKey
@@ -132,7 +133,26 @@ class StepGraphBuilder(AllDimensionsQuantumGraphBuilder):
         return next((name for name in needed if name not in have), "")
 
 
-def load_pipeline(path: str, step: str = "", config: Mapping[str, Any] | None = None) -> Pipeline:
+def read_pipeline(file: str) -> Pipeline:
+    """Read a whole pipeline with all that it imports.
+
+    Raises
+    ------
+    SurveyError
+        If it is no pipeline.
+    """
+    try:
+        return Pipeline.from_uri(file)
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise SurveyError(
+            f"pipeline {file} cannot be read ({reason})", "a pipeline in YAML", "mend the file"
+        ) from error
+
+
+def load_pipeline(
+    path: str, step: str = "", config: Mapping[str, Any] | None = None, *, whole: Pipeline | None = None
+) -> Pipeline:
     """Read the part of a pipeline that a step holds.
 
     Parameters
@@ -144,19 +164,15 @@ def load_pipeline(path: str, step: str = "", config: Mapping[str, Any] | None = 
     config : `~collections.abc.Mapping`, optional
         Configuration to change, ``{"label:field": value}``; labels that the step lacks are passed over.
         ``parameters:name`` sets a parameter of the pipeline.
+    whole : `~lsst.pipe.base.Pipeline`, optional
+        The file as `read_pipeline` gave it before: most of the time goes into reading. It is not changed.
     """
     file, fragment = split_fragment(path)
     step = step or fragment
-    try:
-        whole = Pipeline.from_uri(file)
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise SurveyError(
-            f"pipeline {file} cannot be read ({reason})", "a pipeline in YAML", "mend the file"
-        ) from error
+    whole = read_pipeline(file) if whole is None else whole
     if step and step not in whole.subsets and step not in whole.task_labels:
         raise SurveyError(f"pipeline {file} has no step {step}", f"one of {', '.join(sorted(whole.subsets))}")
-    pipeline = Pipeline.from_uri(f"{file}#{step}") if step else whole
+    pipeline = whole.subsetFromLabels(LabelSpecifier(labels={step})) if step else copy.deepcopy(whole)
     for key, value in (config or {}).items():
         label, colon, name = key.partition(":")
         if label == "parameters" and name:

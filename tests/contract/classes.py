@@ -3,17 +3,20 @@
 import dataclasses
 import importlib
 import json
+import os
 import types
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import lsst.pex.config as pex
 import lsst.pipe.base as pipe_base
 from contract.faults import fail_if_asked
 from lsst.pipe.base import connectionTypes
 
-CONTRACT = Path(__file__).with_name("v30.json")
+CONTRACT = Path(os.environ.get("PROC_DECAM_STACK_CONTRACT") or Path(__file__).with_name("v30.json"))
+"""The release to test with; the variable names what the tool has written of another one."""
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 _MIDDLEWARE = ("lsst.pex.config.", "lsst.pipe.base.")
 _NAMES = {"__builtins__": {n: __builtins__[n] for n in ("float", "set", "list", "tuple", "dict", "frozenset")}}
@@ -195,11 +198,19 @@ def _change(connections, operation: str, name: str, expression: str, config) -> 
         setattr(connections, name, dataclasses.replace(getattr(connections, name), **{field: new}))
 
 
+_looked_up: WeakKeyDictionary = WeakKeyDictionary()
+
+
 def _same_exposure(dataset_type, registry, data_id, collections):
-    """All detectors of a quantum's exposure: what crosstalk reads."""
+    """All detectors of a quantum's exposure: what crosstalk reads. Looked up once for the detectors of an exposure."""
     exposure = data_id.subset(registry.dimensions.conform(["instrument", "exposure"]))
-    found = registry.queryDatasets(dataset_type, collections=collections, dataId=exposure, findFirst=True)
-    return [ref.expanded(registry.expandDataId(ref.dataId)) for ref in set(found)]
+    known = _looked_up.setdefault(registry, {})
+    key = (dataset_type.name, exposure, tuple(collections))
+    if key not in known:
+        found = registry.queryDatasets(dataset_type, collections=collections, dataId=exposure, findFirst=True)
+        records = {name: exposure.records[name] for name in exposure.dimensions.elements}
+        known[key] = [ref.expanded(registry.expandDataId(ref.dataId, records=records)) for ref in set(found)]
+    return known[key]
 
 
 LOOKUPS = {"crosstalkSourceLookup": _same_exposure}

@@ -8,7 +8,7 @@ from pathlib import Path
 from lsst.daf.butler import DatasetType, DimensionUniverse
 from lsst.pipe.base.pipeline_graph import PipelineGraph
 
-from proc_decam_dagster.execution.graph import load_pipeline
+from proc_decam_dagster.execution.graph import load_pipeline, read_pipeline
 from proc_decam_dagster.execution.step import step_name
 from proc_decam_dagster.survey import collections as names
 from proc_decam_dagster.survey import datasets
@@ -61,11 +61,15 @@ def steps(proc_type: str, template_type: str = "meanclip") -> list[Step]:
 ALL_STEPS = [step for proc_type in PROC_TYPES for step in steps(proc_type)]
 
 
+_whole = cache(read_pipeline)
+
+
 @cache
 def graph_of(step: Step, folder: Path = PIPELINES, coadd_name: str = "") -> PipelineGraph:
     """Return the graph of a step, resolved: connections made, dimensions and dataset types agreed upon."""
     config = {"parameters:coaddName": coadd_name} if coadd_name else None
-    graph = load_pipeline(str(folder / step.file), step.name, config).to_graph()
+    file = str(folder / step.file)
+    graph = load_pipeline(file, step.name, config, whole=_whole(file)).to_graph()
     graph.resolve(dimensions=UNIVERSE, dataset_types=REFCATS)
     return graph
 
@@ -103,6 +107,9 @@ def init_outputs(graph: PipelineGraph) -> set[str]:
     }
 
 
+_PARTS = {"subset": "night", "coadd_subset": "nights", "template_type": "meanclip"}
+
+
 def collection_holds(collection: str) -> set[str]:
     """Return the dataset types of an input collection of the proc-type table."""
     if collection in GIVEN:
@@ -113,8 +120,7 @@ def collection_holds(collection: str) -> set[str]:
     for row in PROC_TYPES.values():
         if row.certifies and collection == f"{{subset}}/calib/{row.certifies}":
             return {row.certifies} & chain_holds(row.name)
-        parts = {axis: f"{{{axis}}}" for axis in row.axes} | {"template_type": "meanclip"}
-        if collection.replace("{template_type}", "meanclip") == row.chain(**parts):
+        if collection.format(**_PARTS) == row.chain(**_PARTS):
             return chain_holds(row.name)
     raise KeyError(f"nothing is known of what {collection} holds")
 
@@ -150,6 +156,22 @@ def missing_inputs(proc_type: str, folder: Path = PIPELINES) -> list[str]:
         wanted = inputs(graph) | init_inputs(graph)
         problems += [f"{step} needs {name}" for name in sorted(wanted - there)]
         there |= outputs(graph) | init_outputs(graph)
+    return problems
+
+
+def unmet_options(proc_type: str, folder: Path = PIPELINES) -> list[str]:
+    """Return the prerequisites that nothing makes or brings, though a graph is built without them (``minimum=0``).
+
+    The middleware leaves them out in silence, and it is the task that fails, quantum by quantum.
+    """
+    there = set().union(*(collection_holds(collection) for collection in PROC_TYPES[proc_type].inputs))
+    problems = []
+    for step in steps(proc_type):
+        graph = graph_of(step, folder)
+        for label, task in graph.tasks.items():
+            wanted = {edge.parent_dataset_type_name for edge in task.prerequisite_inputs.values()}
+            problems += [f"{step} {label} may want {name}" for name in sorted(wanted - there)]
+        there |= outputs(graph)
     return problems
 
 

@@ -104,6 +104,12 @@ def test_wrong_dataset_name(changed, file, proc_type, old, new, problem):
     assert any(problem in p for p in missing_inputs(proc_type, changed(file, old, new)))
 
 
+def test_frames_that_nobody_makes(changed):
+    """The camera switches the fringe correction on, for which no step makes frames: ISR of z and Y would fail."""
+    folder = changed("DRP.yaml", "doFringe: false", "doFringe: true")
+    assert graphs.unmet_options("drp", folder) == ["DRP.yaml#step1 isr may want fringe"]
+
+
 @pytest.mark.parametrize(
     ("option", "unmasked"), [("input_exposure", datasets.INJECTED_CALEXP), ("exposures", datasets.CALEXP)]
 )

@@ -8,6 +8,7 @@ from proc_decam_dagster.camera.filters import FILTERS
 from proc_decam_dagster.survey import datasets
 
 BANDS = {f.band for f in FILTERS.values()} - {"opaque"}
+CALIBRATIONS = ("calibrateImage", "injected_calibrateImage")
 DRP, COADD, DIFF = steps("drp"), steps("coadd"), steps("diff_drp")
 
 
@@ -58,7 +59,7 @@ def test_injected_differences_are_the_clean_ones_under_other_names(number):
 
 
 def test_both_calibrations_are_the_same():
-    clean, injected = (tasks(*DRP)[label].config for label in ("calibrateImage", "injected_calibrateImage"))
+    clean, injected = (tasks(*DRP)[label].config for label in CALIBRATIONS)
     assert clean.compare(injected, shortcut=False) is False  # other datasets …
     ours, its = clean.toDict(), injected.toDict()
     for values in (ours, its):
@@ -67,7 +68,7 @@ def test_both_calibrations_are_the_same():
     assert not clean.do_calibrate_pixels  # as drp_pipe has it: warps take the zero point from the visit summary
 
 
-@pytest.mark.parametrize("label", ["calibrateImage", "injected_calibrateImage"])
+@pytest.mark.parametrize("label", CALIBRATIONS)
 def test_vr_is_calibrated_by_r_and_other_bands_as_the_camera_says(label):
     config = tasks(*DRP)[label].config
     assert config.photometry_ref_loader.filterMap.items() >= {"VR": "r", "u": "g", "Y": "y"}.items()
@@ -81,9 +82,27 @@ def test_vr_is_calibrated_by_r_and_other_bands_as_the_camera_says(label):
             )  # fmt: skip
 
 
+def without_vr(values, path: str):
+    """Yield the lists and tables of bands, below some configuration, that leave VR out and say nothing of others."""
+    if isinstance(values, dict | list):
+        names = {name for name in values if isinstance(name, str)}
+        if {"g", "r", "i"} <= names and not names & {"VR", "fallback"}:
+            yield path
+    if isinstance(values, dict):
+        for name, value in values.items():
+            yield from without_vr(value, f"{path}.{name}")
+
+
+def test_no_task_leaves_vr_out():
+    steps = [*DRP, *COADD, *DIFF]
+    found = {path for label, task in tasks(*steps).items() for path in without_vr(task.config.toDict(), label)}
+    # without an entry the reference catalogue's magnitudes are taken as they are, with a warning
+    assert found == {f"{label}.astrometry.refColorDeltaDefaults" for label in CALIBRATIONS}
+
+
 def test_every_band_of_the_camera_has_its_place():
     found = tasks(*DRP, *COADD)
-    for label in ("calibrateImage", "injected_calibrateImage", "updateVisitSummary"):
+    for label in (*CALIBRATIONS, "updateVisitSummary"):
         stats = found[label].config.compute_summary_stats
         for values in (stats.fiducialSkyBackground, stats.fiducialPsfSigma, stats.fiducialZeroPoint):
             assert "VR" in values, label

@@ -54,6 +54,11 @@ def test_inputs_are_made_by_earlier_steps_or_brought_by_the_chain(proc_type):
     assert graphs.missing_inputs(proc_type) == []
 
 
+@pytest.mark.parametrize("proc_type", PROC_TYPES)
+def test_no_prerequisite_is_left_to_chance(proc_type):
+    assert graphs.unmet_options(proc_type) == []
+
+
 @pytest.mark.parametrize("template_type", TEMPLATE_TYPES)
 def test_statistic_of_each_template_type(template_type):
     graph = graph_of(steps("coadd", template_type)[0])

@@ -4,7 +4,7 @@ Step by step: what one step makes may be a prerequisite of the next, which the m
 """
 
 import pytest
-from contract.graphs import ALL_STEPS, PIPELINES, graph_of, missing_inputs, past_suspect_mask, steps
+from contract.graphs import ALL_STEPS, PIPELINES, graph_of, missing_inputs, past_suspect_mask, steps, unmet_options
 from lsst.pipe.base import Pipeline
 
 from proc_decam_dagster.execution.pipelines import pipeline_path
@@ -23,6 +23,7 @@ def test_every_step_resolves(step):
 @pytest.mark.parametrize("proc_type", PROC_TYPES)
 def test_every_input_is_made_by_an_earlier_step_or_brought_by_the_chain(proc_type):
     assert missing_inputs(proc_type) == []
+    assert unmet_options(proc_type) == []
 
 
 def test_no_exposure_is_calibrated_without_its_suspect_pixels():
