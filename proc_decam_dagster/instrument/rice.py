@@ -137,13 +137,17 @@ def _encode_row(row, out, at, codes):  # pragma: no cover - compiled
     """Append the codes of one row of int32; return where they end."""
     n = len(row)
     at, held, bits = _put(out, at, np.uint64(0), 0, np.uint64(np.uint32(row[0])), 32)
-    before = row[0]
+    codes[0] = 0
+    before, after = row[: n - 1], row[1:]
+    steps = codes[1:]
+    for i in range(n - 1):  # by itself, so that it becomes vector instructions
+        step = np.int32(after[i] - before[i])
+        steps[i] = np.uint32(np.int32(step << np.int32(1)) ^ np.int32(step >> np.int32(31)))
     for first in range(0, n, BLOCK):
-        count = min(BLOCK, n - first)
+        past = min(first + BLOCK, n)
+        count = past - first
         total = np.uint64(0)
-        for i in range(count):
-            step = np.int32(row[first + i] - (row[first + i - 1] if first + i else before))
-            codes[i] = np.uint32((step << np.int32(1)) ^ (step >> np.int32(31)))
+        for i in range(first, past):
             total += np.uint64(codes[i])
         mean = np.int64(total) - count // 2 - 1
         half = (mean // count if mean > 0 else np.int64(0)) >> 1
@@ -153,14 +157,14 @@ def _encode_row(row, out, at, codes):  # pragma: no cover - compiled
             half >>= 1
         if low >= 25:
             at, held, bits = _put(out, at, held, bits, np.uint64(26), 5)
-            for i in range(count):
+            for i in range(first, past):
                 at, held, bits = _put(out, at, held, bits, np.uint64(codes[i]), 32)
         elif total == 0:
             at, held, bits = _put(out, at, held, bits, np.uint64(0), 5)
         else:
             at, held, bits = _put(out, at, held, bits, np.uint64(low + 1), 5)
             mark = np.uint32(1) << np.uint32(low)
-            for i in range(count):
+            for i in range(first, past):
                 zeros = np.int64(codes[i] >> np.uint32(low))
                 while zeros + low >= 32:
                     n_zeros = min(zeros, 32)
@@ -179,7 +183,7 @@ def _encode_row(row, out, at, codes):  # pragma: no cover - compiled
 @jit
 def _encode(image, out, stops):  # pragma: no cover - compiled
     at = 0
-    codes = np.empty(BLOCK, np.uint32)
+    codes = np.empty(image.shape[1], np.uint32)
     for y in range(image.shape[0]):
         at = _encode_row(image[y], out, at, codes)
         stops[y] = at
