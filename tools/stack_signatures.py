@@ -4,7 +4,7 @@
 
 FOLDER holds clones named ``lsst/obs_base`` or ``lsst+obs_base/repo`` and so on. Nothing is imported: the files are
 parsed as they stand at the tag. The result, ``tests/repository/stand_ins/signatures.json``, is what the stand-ins of
-these packages are held to; nothing in it is edited by hand.
+these packages are held to, the modules in which each name is found among it; nothing in it is edited by hand.
 """
 
 import ast
@@ -58,16 +58,43 @@ def main(folder: Path) -> None:
         if clone is None:
             sys.exit(f"no clone of lsst/{name} in {folder}; expected {' or '.join(map(str, candidates))}")
         symbols: dict[str, Any] = {}
+        modules: dict[str, str] = {}
+        package = Path("python", "lsst", *name.split("_"))
+        exported = _exported(clone, tag, package / "__init__.py")
         for path, wanted in files.items():
             tree = ast.parse(_git(clone, "show", f"{tag}:{path}"))
             symbols |= {symbol: _describe(_find(tree, symbol)) for symbol in wanted}
+            for top in {symbol.split(".")[0] for symbol in wanted}:
+                file = package if top in exported else Path(path).with_suffix("")
+                modules[top] = ".".join(file.parts[1:])
         blobs = {path: _git(clone, "rev-parse", f"{tag}:{path}").strip() for path in files}
-        result[name] = {"tag": tag, "files": blobs, "symbols": symbols}
+        result[name] = {"tag": tag, "files": blobs, "symbols": symbols, "modules": modules}
     OUTPUT.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 
 def _git(clone: Path, *words: str) -> str:
     return subprocess.run(["git", "-C", str(clone), *words], check=True, capture_output=True, text=True).stdout
+
+
+def _exported(clone: Path, tag: str, path: Path) -> set[str]:
+    """Return the names that ``from module import *`` brings, as far as they are the package's own."""
+    try:
+        tree = ast.parse(_git(clone, "show", f"{tag}:{path}"))
+    except subprocess.CalledProcessError:  # the module is generated, or there is a package in its place
+        return set()
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return set(ast.literal_eval(node.value))
+    names = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
+            below = path.parent.joinpath(*node.module.split("."))
+            if any(alias.name == "*" for alias in node.names):
+                names |= _exported(clone, tag, below.with_suffix(".py"))
+                names |= _exported(clone, tag, below / "__init__.py")
+            else:
+                names |= {alias.asname or alias.name for alias in node.names}
+    return {name for name in names if not name.startswith("_")}
 
 
 def _find(tree: ast.Module, symbol: str) -> ast.AST:

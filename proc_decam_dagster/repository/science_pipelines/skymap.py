@@ -35,13 +35,13 @@ class StackSkyMap:
 
 def rings_skymap(name: str = "") -> StackSkyMap:
     """Return the skymap of the whole sky, under obs_decam's name if none is given."""
-    skymap = stack("lsst.skymap")
-    config = skymap.RingsSkyMap.ConfigClass()
+    rings = stack("lsst.skymap.ringsSkyMap").RingsSkyMap  # the package itself does not export it
+    config = rings.ConfigClass()
     config.numRings = NUMBER_OF_RINGS
     config.tractOverlap = RINGS_OVERLAP_DEG
     config.pixelScale = RINGS_PIXEL_SCALE
     config.projection = "TAN"
-    return StackSkyMap(name or RINGS_NAME, "rings", skymap.RingsSkyMap(config))
+    return StackSkyMap(name or RINGS_NAME, "rings", rings(config))
 
 
 def discrete_skymap(name: str, pointings: Sequence[tuple[float, float]]) -> StackSkyMap:

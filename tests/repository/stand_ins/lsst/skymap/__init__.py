@@ -1,4 +1,4 @@
-"""Skymaps: square tracts of one patch, TAN, around the configured centres; the whole sky has eight here."""
+"""Skymaps: square tracts of one patch, TAN, around the configured centres."""
 
 import hashlib
 
@@ -98,22 +98,3 @@ class DiscreteSkyMap(BaseSkyMap):
     def __iter__(self):
         c = self.config
         return (TractInfo(i, *each) for i, each in enumerate(zip(c.raList, c.decList, c.radiusList)))
-
-
-class RingsSkyMapConfig(BaseSkyMapConfig):
-    """Rings of declination."""
-
-    numRings = Field(dtype=int, doc="Number of rings", check=lambda x: x > 0)
-    raStart = Field(dtype=float, default=0.0, doc="deg")
-
-
-class RingsSkyMap(BaseSkyMap):
-    """The whole sky."""
-
-    ConfigClass = RingsSkyMapConfig
-
-    def __init__(self, config, version=1):
-        super().__init__(config)
-
-    def __iter__(self):
-        return (TractInfo(i, 45.0 + 90 * (i % 4), 45.0 if i > 3 else -45.0, 44.0) for i in range(8))
