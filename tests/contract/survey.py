@@ -1,13 +1,14 @@
 """A survey for generated tasks: a repository with raws, visits, curated calibrations, catalogues and a skymap."""
 
+import json
 from dataclasses import dataclass
 from math import ceil, sqrt
 from pathlib import Path
 
 from astropy.table import Table
 from astropy.time import Time, TimeDelta
-from contract.storage import Frame, formatters
-from lsst.daf.butler import Butler, CollectionType, DatasetRef, DatasetType, Timespan
+from contract.storage import formatters
+from lsst.daf.butler import Butler, CollectionType, DatasetRef, DatasetType, FileDataset, Timespan
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
 from proc_decam_dagster.repository.repository import Repository
@@ -81,6 +82,7 @@ def make_survey(root: Path, size: Size) -> StackRepository:
     """Make a repository with nights of zeros, dome flats and visits, and all that their pipelines read besides."""
     Butler.makeRepo(str(root), config={"datastore": {"formatters": formatters()}})
     made = StackRepository(root)
+    (made.root / "given").mkdir()
     registry = made.butler(writeable=True).registry
     registry.syncDimensionData(
         "instrument",
@@ -182,24 +184,21 @@ def _certify(made: StackRepository, collection: str, name: str, storage_class: s
 def _put(
     made: StackRepository, run: str, name: str, storage_class: str, data_ids, calibration: bool = False, **content
 ) -> list:
-    """Write the same content for each data id."""
+    """Ingest one file with a content for all data ids."""
     butler = made.butler(writeable=True)
     dimensions = butler.dimensions.conform(data_ids[0])
     kind = DatasetType(name, dimensions, storage_class, isCalibration=calibration)
     butler.registry.registerDatasetType(kind)
     butler.collections.register(run, CollectionType.RUN)
-    with butler.transaction():
-        return [
-            butler.put(kind.storageClass.pytype(content), DatasetRef(kind, butler.registry.expandDataId(i), run))
-            for i in data_ids
-        ]
+    refs = [DatasetRef(kind, butler.registry.expandDataId(i), run) for i in data_ids]
+    file = made.root / "given" / f"{name}-{len(list((made.root / 'given').glob('*')))}.json"
+    file.write_text(json.dumps(content))
+    butler.ingest(FileDataset(str(file), refs), transfer="direct", record_validation_info=False)
+    return refs
 
 
 def _add_raws(made: StackRepository, size: Size, night: str, kind: str, exposures: range) -> None:
     butler = made.butler(writeable=True)
-    raw = DatasetType(datasets.RAW, ("instrument", "exposure", "detector"), "Exposure", universe=butler.dimensions)
-    butler.registry.registerDatasetType(raw)
-    butler.collections.register(names.RAW_ALL, CollectionType.RUN)
     for number in exposures:
         butler.registry.insertDimensionData("group", {"instrument": "DECam", "name": str(number)})
         butler.registry.insertDimensionData(
@@ -211,10 +210,8 @@ def _add_raws(made: StackRepository, size: Size, night: str, kind: str, exposure
                 "can_see_sky": False, "timespan": minutes_after_noon(night, number % 1000),
             },
         )  # fmt: skip
-        with butler.transaction():
-            for detector in size.detector_ids:
-                data_id = butler.registry.expandDataId(instrument="DECam", exposure=number, detector=detector)
-                butler.put(Frame(), DatasetRef(raw, data_id, run=names.RAW_ALL))
+        data_ids = [{"instrument": "DECam", "exposure": number, "detector": d} for d in size.detector_ids]
+        _put(made, names.RAW_ALL, datasets.RAW, "Exposure", data_ids)  # as real ones: a file holds all detectors
 
 
 def _add_visit(registry, size: Size, night: str, number: int) -> None:

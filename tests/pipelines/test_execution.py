@@ -1,13 +1,19 @@
-"""All pipelines run: generated tasks, the real middleware, worker processes, certification, coadds, differences."""
+"""All pipelines run: generated tasks, the real middleware, worker processes, certification, coadds, differences.
+
+The surveys of 62 detectors can be made in pieces: with PROC_DECAM_STAND_IN_SURVEYS=FOLDER what is made stays there,
+with PROC_DECAM_STAND_IN_SECONDS=N no run of a chain is begun after N seconds, and the same command goes on.
+"""
 
 import json
 import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import yaml
+from contract.night import UNFINISHED
 from contract.storage import storage_classes
 from contract.survey import PATCHES, Size
 
@@ -31,23 +37,32 @@ OF_VISITS = {
 def run_survey(folder, size: Size, back_end: str, *options: str) -> dict:
     """Run a survey in a program of its own; return what it tells."""
     defaults = folder / "butler"
-    defaults.mkdir()
+    defaults.mkdir(exist_ok=True)
     (defaults / "storageClasses.yaml").write_text(yaml.safe_dump({"storageClasses": storage_classes()}))
     numbers = [str(n) for n in (size.nights, size.detectors, size.visits, size.frames)]
     done = subprocess.run(
         [sys.executable, "-m", "contract.night", folder / "repo", *numbers, "--back-end", back_end, *options],
         env=os.environ | {"DAF_BUTLER_CONFIG_PATH": str(defaults)}, capture_output=True, text=True,
     )  # fmt: skip
+    if done.returncode == UNFINISHED:
+        pytest.skip(f"{done.stderr.splitlines()[-1]}: give the same command again")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    return found | {"runs": {run["what"]: run for run in found["runs"]}}
+    rows = {row["what"]: row for row in json.loads(done.stdout.splitlines()[-1])}
+    found = rows.pop("found")
+    return {"runs": rows, "found": found}
 
 
 @pytest.fixture(scope="module", params=RUNS)
 def survey(request, stack, tmp_path_factory):
     """A survey's size, and what is told of its runs."""
     size, back_end = request.param
-    return size, run_survey(tmp_path_factory.mktemp(back_end), size, back_end)
+    kept = os.environ.get("PROC_DECAM_STAND_IN_SURVEYS")
+    if not kept or size != PRODUCTION:
+        return size, run_survey(tmp_path_factory.mktemp(back_end), size, back_end)
+    folder = Path(kept).absolute() / back_end
+    folder.mkdir(parents=True, exist_ok=True)
+    seconds = os.environ.get("PROC_DECAM_STAND_IN_SECONDS", "inf")
+    return size, run_survey(folder, size, back_end, "--seconds", seconds)
 
 
 def succeeded(run: dict) -> dict[str, int]:
@@ -59,10 +74,12 @@ def check_flat_frames(size: Size, found: dict) -> None:
     """Check the first night's single flats: numbers, one repeat, prerequisites, nothing to do the second time."""
     frames, first = size.frames * size.detectors, size.names[0]
     flat, again = found["runs"][f"{first} flat"], found["runs"][f"{first} flat again"]
-    assert succeeded(flat).items() >= {"isrForCrosstalkSources": frames, "cpFlatIsr": frames}.items()
+    there = {label: counts[0] + counts[3] for label, counts in flat["tasks"].items()}
+    assert there.items() >= {"isrForCrosstalkSources": frames, "cpFlatIsr": frames}.items()
+    assert succeeded(flat)["cpFlatIsr"] == frames
     assert flat["failures"] == [] and flat["attempts"] == flat["quanta"] + 1  # one ran out of memory the first time
     assert again["quanta"] == 0
-    assert {label: counts[3] for label, counts in again["tasks"].items()} == succeeded(flat)
+    assert {label: counts[3] for label, counts in again["tasks"].items()} == there
     read = found["found"]["flat frame"]
     # the bias through its certification, crosstalk from the overscan-corrected frames of all detectors
     assert {"bias", "ccdExposure", "crosstalk", "crosstalkSources"} <= set(read)
@@ -140,8 +157,8 @@ def test_a_late_nights_warps_join_the_coadds(survey):
     assert {"assembleCoadd", "transformObjectTable", "splitPrimaryObject"} <= first["tasks"].keys()
     per_patch = Counter(succeeded(first).values())
     assert set(per_patch) == {1, PATCHES} and succeeded(first)["assembleCoadd"] == PATCHES
-    assert there["quanta"] == 0 and found["stale"][0] == ["2019/meanclip/coadd"]
-    assert succeeded(anew) == succeeded(first) and found["stale"][1] == []
+    assert there["quanta"] == 0 and found["runs"]["stale coadds"]["chains"] == ["2019/meanclip/coadd"]
+    assert succeeded(anew) == succeeded(first) and found["runs"]["stale no more"]["chains"] == []
     assert len(found["found"]["coadds"]) == PATCHES
     assert found["found"]["coadd memory"] == [6 * 1024]  # as for up to 50 warps
     for _, read in found["found"]["coadds"]:
