@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from proc_decam_dagster.camera.detectors import DETECTORS
-from proc_decam_dagster.report.drawing import new_figure, nothing, png
-from proc_decam_dagster.report.images import binned, read_plane, stretch_limits
+from proc_decam_dagster.report import mosaic
+from proc_decam_dagster.report.images import binned, read_plane
 from proc_decam_dagster.report.levels import earlier_masters
 from proc_decam_dagster.repository.queries import find_certified, find_refs, path_of
 from proc_decam_dagster.survey import collections as names
@@ -19,46 +18,14 @@ if TYPE_CHECKING:
     from proc_decam_dagster.repository import Repository
 
 BINNING = 16
-PIXEL_MM = 0.015
 SKY = 80
 """Percentile of a sky's stretch: what lies above are stars."""
 UNITS = {"bias": "ADU", "flat": "relative"}
 
 
 def focal_plane(images: Mapping[int, np.ndarray], title: str, unit: str, brightest: float = 99) -> bytes:
-    """Return a mosaic of binned detector images at their places in the focal plane.
-
-    Parameters
-    ----------
-    images : mapping [`int`, `numpy.ndarray`]
-        Detector → image (4096, 2048), already binned by `BINNING`.
-    title, unit : `str`
-        What is shown, and the unit of its values.
-    brightest : `float`
-        Percentile that is drawn white.
-    """
-    if not images:
-        return nothing(f"{title}: no data")
-    low, high = stretch_limits(np.concatenate([i.ravel() for i in images.values()]), high=brightest)
-    centres = np.array([DETECTORS[d].center_mm for d in images])
-    half = np.array(next(iter(images.values())).shape[::-1]) * BINNING * PIXEL_MM / 2
-    # The focal plane's x runs along CCD columns for DECam's long side: rows are drawn along y.
-    tall, wide = np.ptp(centres, axis=0) + 2 * half
-    figure = new_figure(*(np.clip(np.array([wide, tall]) / max(wide, tall) * 7, 3, 7) + (1.2, 0.6)))
-    axes = figure.subplots()
-    for (detector, image), (x, y) in zip(images.items(), centres):
-        shown = axes.imshow(
-            image.T, origin="lower", cmap="gray", vmin=low, vmax=high, interpolation="nearest",
-            extent=(y - half[1], y + half[1], x - half[0], x + half[0]),
-        )  # fmt: skip
-        axes.text(y, x, str(detector), color="tab:orange", ha="center", va="center", fontsize=7)
-    axes.set(
-        title=title, xlabel="mm", ylabel="mm",
-        xlim=(centres[:, 1].min() - half[1] - 1, centres[:, 1].max() + half[1] + 1),
-        ylim=(centres[:, 0].min() - half[0] - 1, centres[:, 0].max() + half[0] + 1),
-    )  # fmt: skip
-    figure.colorbar(shown, ax=axes, label=unit, shrink=0.8)
-    return png(figure)
+    """Return a mosaic of detector images, binned by `BINNING`; see `mosaic.focal_plane`."""
+    return mosaic.focal_plane(images, title, unit, binning=BINNING, brightest=brightest)
 
 
 def calibration_picture(repo: "Repository", night: str, proc_type: str, band: str | None = None) -> bytes:
