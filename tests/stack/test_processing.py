@@ -55,6 +55,11 @@ def test_visits_lie_where_the_table_says_and_inside_the_discrete_skymap(reposito
     assert patches
 
 
+def test_the_rings_of_the_whole_sky_are_those_of_obs_decam(repository):
+    rings = repository.engine.rings_skymap()
+    assert rings.kind == "rings" and len(rings.skymap) == 18938  # not registered: that takes minutes
+
+
 def test_defects_and_fakes_come_back_as_the_stacks_own(repository, science, tmp_path):
     from astropy.table import Table
 
