@@ -36,16 +36,17 @@ def reproject(image, variance, mask, *, wcs_in, wcs_out, shape, whole):
 
 
 def bias(stack, *, bottleneck):
-    """Return a call that combines zeros into a clipped mean, with or without the bottleneck library's medians."""
+    """Return a call that combines zeros as ccdproc's guide does, with or without the bottleneck library's medians."""
     if not bottleneck:
         sys.modules["bottleneck"] = None  # an import of it fails, as where it is not installed
     import ccdproc
     from astropy.nddata import CCDData
+    from astropy.stats import mad_std
 
     frames = [CCDData(frame.astype(np.float32), unit="adu") for frame in stack]
     return lambda: ccdproc.combine(
-        frames, method="average", sigma_clip=True, sigma_clip_low_thresh=3, sigma_clip_high_thresh=3,
-        sigma_clip_func=np.nanmedian, sigma_clip_dev_func=np.nanstd, mem_limit=8e9, dtype=np.float32,
+        frames, method="average", sigma_clip=True, sigma_clip_low_thresh=5, sigma_clip_high_thresh=5,
+        sigma_clip_func=np.ma.median, sigma_clip_dev_func=mad_std, mem_limit=8e9, dtype=np.float32,
     )  # fmt: skip
 
 

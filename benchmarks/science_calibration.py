@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, gaussian_filter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -18,9 +18,12 @@ from proc_decam_dagster.camera.geometry import TRIMMED_SHAPE
 from proc_decam_dagster.camera.linearity import linearity
 from proc_decam_dagster.pixels import background
 from proc_decam_dagster.pixels.cosmic_rays import find_cosmic_rays, repair
+from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.isr import correct
 from proc_decam_dagster.pixels.linearity import correction_table
 from proc_decam_dagster.pixels.mask import SAT, STREAK
+from proc_decam_dagster.pixels.photometry import psf_fluxes
+from proc_decam_dagster.pixels.psf_model import PsfModel
 from proc_decam_dagster.pixels.readout import readouts
 from proc_decam_dagster.pixels.trails import find_trails
 from proc_decam_dagster.simulation import optics, readout, rendering
@@ -43,6 +46,7 @@ def figures(sample, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     yield from _trails()
     say("cosmic rays and trails compared with the truth")
     yield from _background()
+    yield from _uncorrected()
 
 
 def _masters(sample) -> Iterator[dict[str, Any]]:
@@ -152,3 +156,43 @@ def _sky_error(name: str, light: np.ndarray) -> dict[str, Any]:
     truth = scene(11, extra=light)
     error = background.subtract(truth.image).image / truth.sky - 1
     return figure(f"sky near {name}, largest error", 100 * float(np.abs(error).max()), "%", 1.0)
+
+
+def _star(fwhm: float, size: int = 61, flux: float = 1.0) -> np.ndarray:
+    """Return a noiseless star in the middle of an image, (size, size)."""
+    light = np.zeros((size, size), np.float32)
+    middle = np.array([size // 2], float)
+    rendering.draw_stars(light, middle, middle, np.array([flux]), optics.PsfField(fwhm, 3.8))
+    return light
+
+
+def _uncorrected(fwhm: float = 4.2) -> Iterator[dict[str, Any]]:
+    """Yield what is not corrected by default costs: fringes, illumination, brighter-fatter."""
+    star = _star(fwhm)
+    psf = PsfModel((star / star.sum())[None].astype(np.float64), 0, TRIMMED_SHAPE)
+    smooth = gaussian_filter(np.random.default_rng(0).standard_normal(TRIMMED_SHAPE).astype(np.float32), 24)
+    fringes = np.sin(3 * smooth / smooth.std())
+    x, y = np.random.default_rng(1).uniform(40, np.array(TRIMMED_SHAPE[::-1])[:, None] - 40, (2, 4000))
+
+    def measured(amplitude: float):
+        image = scene(11, extra=2000 * amplitude * fringes).image
+        background.subtract(image)
+        return psf_fluxes(image, x, y, psf)
+
+    without = measured(0.0)
+    for amplitude in (0.005, 0.02):
+        moved = (measured(amplitude).flux - without.flux) / without.flux_err
+        yield figure(
+            f"fringes of {100 * amplitude:g} % of the sky, not removed: PSF fluxes over their errors", mad(moved)
+        )
+    slope = 1 + 0.01 * (x / TRIMMED_SHAPE[1] - 0.5)
+    yield figure(
+        "illumination with a slope of 1 %, not corrected: scatter of stars", 2.5e3 * np.log10(slope).std(), "mmag"
+    )
+    for percent in (0.5, 1.0, 2.0):
+        wide = _star(fwhm * (1 + percent / 100), flux=1e5)
+        image = MaskedImage(wide, np.full_like(wide, 2000), np.zeros(wide.shape, np.int32))
+        fitted = psf_fluxes(image, [wide.shape[1] // 2], [wide.shape[0] // 2], psf).flux[0]
+        yield figure(
+            f"star {percent:g} % wider than the PSF (brighter-fatter): its PSF flux", 100 * (fitted / 1e5 - 1), "%"
+        )

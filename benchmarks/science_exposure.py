@@ -100,7 +100,7 @@ def figures(
         yield figure(f"peak memory after {len(many)} exposures over that after {len(few)}", growth, "", 1.05)
         cores = len(os.sched_getaffinity(0))
         say(f"an exposure of {ccds} CCDs on {cores} cores and on one, {PAIRS} parts in turns")
-        work = np.array_split([numbers[k % len(numbers)] for k in range(ccds)], PAIRS)
+        work = np.array_split([numbers[k % len(numbers)] for k in range(ccds)], min(PAIRS, ccds))
         with _pool(folder, cores) as all_cores:
             efficiency, wall = [], 0.0
             for part in work:

@@ -124,6 +124,15 @@ def _smooth(rows: np.ndarray, window: int) -> np.ndarray:
     return np.concatenate([fit[:half] @ rows[:window], middle, fit[half + 1 :] @ rows[-window:]])
 
 
+def _trend(rows: np.ndarray, window: int, group: int = 10) -> np.ndarray:
+    """Return the running median of rows over a window, evaluated for groups of rows and interpolated between them."""
+    group = min(group, len(rows))
+    count = len(rows) // group
+    medians = np.median(rows[: count * group].reshape(count, group), axis=1)
+    smooth = median_filter(medians, max(window // group, 1), mode="nearest")
+    return np.interp(np.arange(len(rows)), (np.arange(count) + 0.5) * group - 0.5, smooth)
+
+
 def _robust_variance(values: np.ndarray) -> float:
     return float((1.4826 * np.median(np.abs(values - np.median(values)))) ** 2)
 
@@ -156,7 +165,7 @@ def measure_overscan(raw: np.ndarray, readout: Readout, window: int = WINDOW) ->
     noise = float(np.sqrt(np.nanmedian(variance)))
 
     window = min(window, (len(rows) - 1) // 2 * 2 - 1)
-    trend = median_filter(rows, window // 2, mode="nearest")
+    trend = _trend(rows, window // 2)
     expected = max(noise, np.sqrt(1 / 12)) ** 2 / (x1 - x0)
     spread = max(_robust_variance(rows - trend), expected)
     rows = np.where(np.abs(rows - trend) > 6 * np.sqrt(spread), trend, rows)
