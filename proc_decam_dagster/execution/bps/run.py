@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 BACKEND = "bps"
 _PLAN = "plan.json"
+_PASSING = ("Interchange failed to start",)
+"""What Parsl says on a machine that is too busy to start its processes in time."""
 
 
 class BpsRun(GraphRun):
@@ -75,6 +77,7 @@ class BpsRun(GraphRun):
             If it was cancelled, ended without having run anything, or there is no space left on the disk.
         """
         patiently(self.outputs.prepare)
+        again = False
         while todo := self._left():
             tried = sum(self.outcome.tried.values())
             submission = self._submit(todo, settings)
@@ -84,6 +87,10 @@ class BpsRun(GraphRun):
                 break
             if sum(self.outcome.tried.values()) == tried:
                 why = submission.error() or submission.last_words()
+                if not again and any(text in why for text in _PASSING):
+                    log.warning("the workflow of %s ended and had run nothing (%s): once more", self.run, why)
+                    again = True
+                    continue
                 self._finish()
                 raise SurveyError(
                     f"the workflow of {self.run} ended and had run nothing: {why}",
