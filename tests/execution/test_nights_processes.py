@@ -37,7 +37,7 @@ def main(context, root, pipelines, nights):
             ToyRepository(root), nights, ["bias"], executions=2, jobs=2, pipeline_dir=pipelines,
             config={"cpBiasIsr:seconds": 0.2}, progress=lambda p: print(p.step, p.done, flush=True),
         ):
-            print("ended", report.night, report.ok, flush=True)
+            print("ended", report.night, report.ok or report.why_not, flush=True)
 
 main()
 """
