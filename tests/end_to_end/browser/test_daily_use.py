@@ -43,7 +43,7 @@ def test_the_graph_reads_like_the_survey(ui):
 def test_an_assets_page_says_what_it_is_whose_it_is_and_where_its_code_is(ui):
     ui.go("/assets/calexps?view=overview")
     ui.sees("Calibrated exposures of a night")
-    ui.sees("Open in editor")
+    ui.sees("Open calexps in editor")
     for word in ("science", defs.resolve_asset_graph().get(dg.AssetKey("calexps")).owners[0].removeprefix("team:")):
         ui.sees(word)
 
