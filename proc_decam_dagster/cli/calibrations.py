@@ -51,7 +51,10 @@ def show_nights(repo, nights) -> None:
 )
 @repo_argument
 @click.argument("night")
-@click.option("--from", "source", required=True, metavar="NIGHT", help="The night whose masters are used.")
+@click.option(
+    "--from", "source", required=True, metavar="NIGHT",
+    help="The night whose masters are used; `own`: its own, whatever their levels.",
+)  # fmt: skip
 @click.option("--detector", "detectors", cls=Many, split=True, metavar="CCD …", help="Only these.  [default: all]")
 @click.option(
     "--type", "types", cls=Many, split=True, metavar="TYPE …", help="bias, flat.  [default: those the other night has]"

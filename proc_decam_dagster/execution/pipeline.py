@@ -11,7 +11,7 @@ from proc_decam_dagster.execution.report import PipelineReport, StepReport
 from proc_decam_dagster.execution.step import run_step
 from proc_decam_dagster.repository import certify_calibrations
 from proc_decam_dagster.repository.certify import CertifyReport, outdated_masters
-from proc_decam_dagster.repository.overrides import apply_overrides, overridden
+from proc_decam_dagster.repository.overrides import apply_overrides, approved, overridden
 from proc_decam_dagster.repository.queries import night_frames
 from proc_decam_dagster.repository.substitutes import calibrations_needed, describe_collection, provide_calibrations
 from proc_decam_dagster.survey import datasets, proc_types
@@ -135,6 +135,7 @@ def _certify(
     report = certify_calibrations(
         repository, row.name, night, partial=partial, **({} if min_frames is None else {"min_frames": min_frames}),
         expected={m: n for m, n in frames.items() if m not in left_out},
+        trusted=approved(repository, night, row.certifies, frames),
     )  # fmt: skip
     apply_overrides(repository, night, row.certifies)
     describe_collection(repository, night, row.certifies)

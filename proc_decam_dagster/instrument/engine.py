@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from astropy.table import Table
 from lsst.daf.butler import (
     Butler,
@@ -29,6 +30,8 @@ from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.collections import CALIB
 
 INSTRUMENT = "DECam"
+SAMPLE = (0, 1024, 2048, 1088)
+"""Rectangle (x0, y0, x1, y1) that tells a master's level: all columns of 64 rows."""
 CURATED_RUN = f"{CALIB}/curated"
 
 
@@ -135,6 +138,12 @@ class EmbeddedEngine:
         metadata = butler.get(ref.makeComponentRef("metadata"))  # as the combining tasks write it
         used, rejected = metadata.get("exposures", ""), metadata.get("rejected", "")
         return [int(n) for n in re.findall(r"\d+", used)], [int(n) for n in re.findall(r"(?:^|; )(\d+): ", rejected)]
+
+    def master_pixels(self, butler: Butler, ref: DatasetRef) -> np.ndarray | None:
+        """Return some of a master's pixels, of both amplifiers; `None` if it is no image."""
+        if "bbox" not in ref.datasetType.storageClass.parameters:
+            return None
+        return butler.get(ref, parameters={"bbox": SAMPLE}).image
 
     def ingest_refcat_shards(self, butler: Butler, dataset_type: str, shards: Mapping[int, Path], run: str) -> int:
         """Ingest shards where they lie; return how many were new."""

@@ -10,6 +10,7 @@ from lsst.daf.butler import CollectionType, Timespan
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.repository.engines import INSTRUMENT
+from proc_decam_dagster.repository.levels import far_masters
 from proc_decam_dagster.repository.master_frames import Frames, frames_of_masters
 from proc_decam_dagster.repository.presence import has_collection, has_dataset_type
 from proc_decam_dagster.repository.queries import Master, master_of, night_frames, source_night
@@ -94,12 +95,13 @@ def certify_calibrations(
     expected: Mapping[Master, Collection[int]],
     min_frames: int = MIN_FRAMES,
     partial: bool = False,
+    trusted: Collection[Master] = (),
 ) -> CertifyReport:
     """Certify a night's masters into ``{night}/calib/{bias,flat}``, each filter's when it is complete.
 
     A set is complete when every expected detector has a master, made from all of the expected frames, and enough of
-    them, and from none that the night has no longer. Only what is expected is judged and replaced: a run on one
-    detector leaves the other 61 certified.
+    them, from none that the night has no longer, and at the levels of the last good nights. Only what is expected is
+    judged and replaced: a run on one detector leaves the other 61 certified.
 
     Parameters
     ----------
@@ -109,6 +111,9 @@ def certify_calibrations(
         A master of fewer frames is not certified.
     partial : `bool`
         Whether the good masters of an incomplete set are certified too, those that lack some frames included.
+
+    trusted : collection of `Master`
+        Those that are certified whatever their levels; others must not be far from the last good nights'.
 
     Raises
     ------
@@ -131,6 +136,8 @@ def certify_calibrations(
         masters = {master_of(ref): ref for ref in _masters(butler, dataset, chain)}
         frames = frames_of_masters(repo, row, night, {m: r for m, r in masters.items() if m in expected}, expected)
         reasons = {m: _reason(frames.get(m), dataset, min_frames, partial) for m in expected}
+        doubted = {m: masters[m] for m, reason in reasons.items() if not reason and m not in trusted}
+        reasons |= far_masters(repo, night, dataset, doubted)
         report.refused = [(m.data_id, reason) for m, reason in sorted(reasons.items()) if reason]
         incomplete = set() if partial else {m.physical_filter for m, reason in reasons.items() if reason}
         good = [masters[m] for m, reason in sorted(reasons.items()) if not reason]

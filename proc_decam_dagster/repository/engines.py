@@ -108,6 +108,9 @@ class Engine(Protocol):
     def master_exposures(self, butler: Any, ref: Any) -> tuple[list[int], list[int]]:
         """Return the exposures that a master was combined from, and those rejected then; empty if it does not say."""
 
+    def master_pixels(self, butler: Any, ref: Any) -> Any:
+        """Return an array of a master's pixels, columns of both amplifiers; `None` if it is no image."""
+
     def ingest_refcat_shards(self, butler: Any, dataset_type: str, shards: Mapping[int, Path], run: str) -> int:
         """Ingest reference-catalogue shards where they lie, by htm7 id; return how many were new."""
 

@@ -141,6 +141,12 @@ def overridden(repo: Repository, night: str, dataset: str, masters: Iterable[Mas
     return {m for m in masters if wanted.get(m.detector, wanted.get(None, OWN)) != OWN}
 
 
+def approved(repo: Repository, night: str, dataset: str, masters: Iterable[Master]) -> set[Master]:
+    """Return those of some masters of a night that the list says are to be the night's own, whatever their levels."""
+    wanted = _by_detector([o for o in read_overrides(repo) if (o.night, o.dataset) == (night, dataset)])
+    return {m for m in masters if wanted.get(m.detector, wanted.get(None)) == OWN}
+
+
 def _take_back(repo: Repository, night: str, dataset: str, masters: set[Master]) -> list[str]:
     """Decertify substitutes, and certify the night's own masters where they are complete."""
     decertify(repo, calib_collection(night, dataset), dataset, data_ids=[m.data_id for m in masters])
@@ -150,7 +156,9 @@ def _take_back(repo: Repository, night: str, dataset: str, masters: set[Master])
         frames = night_frames(repo, night, row.name, by_filter=dataset == datasets.FLAT)
         update_chain(repo, row.name, night)
         expected = {m: frames[m] for m in masters if m in frames}
-        certified = certify_calibrations(repo, row.name, night, expected=expected, partial=True).certified
+        certified = certify_calibrations(
+            repo, row.name, night, expected=expected, partial=True, trusted=masters
+        ).certified
     own = [ref for master, ref in own_masters(repo, night, dataset).items() if master in masters]
     if own:  # what was made with the other night's is stale now, though these are no newer
         record_use(repo, night, dataset, night, own, "override taken back")

@@ -7,7 +7,8 @@ from lsst.daf.butler import CollectionType, DatasetType
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.repository import certify_calibrations, decertify, exclude, find_stale, update_chain
-from proc_decam_dagster.repository.certify import outdated_masters
+from proc_decam_dagster.repository.certify import VALID_BEGIN, VALID_END, certify_refs, outdated_masters
+from proc_decam_dagster.repository.overrides import add_override, approved
 from proc_decam_dagster.repository.queries import Master, night_frames
 
 NIGHT = "20190401"
@@ -174,6 +175,46 @@ def test_a_master_with_an_excluded_exposure_is_stale_and_not_certified(night, fr
     assert refused == [({"detector": 1}, "made with exposure 845002, which the night has no longer")]
     combined("20240102T000000Z", "845001")
     assert not outdated_masters(night, "bias", NIGHT) and certify(night, need(1, frames=1), min_frames=1).ok
+
+
+@pytest.fixture
+def of_level(night):
+    """A function that makes a night's bias of detector 1, of a level (ADU) in each amplifier."""
+
+    def make_one(of, *levels):
+        butler, run = night.butler(writeable=True), f"{of}/bias/bias/step2/20240101T000000Z"
+        kind = DatasetType(
+            "bias", ("instrument", "detector"), "DecamImage", universe=butler.dimensions, isCalibration=True
+        )
+        butler.registry.registerDatasetType(kind)
+        butler.collections.register(run, CollectionType.RUN)
+        plane = np.repeat(np.array(levels, np.float32), 1024)[None].repeat(1300, axis=0)
+        ref = butler.put(MaskedImage(plane, plane * 0 + 1, np.zeros(plane.shape, np.int32)), kind, instrument="DECam",
+                         detector=1, run=run)  # fmt: skip
+        if of != NIGHT:
+            certify_refs(butler, f"{of}/calib/bias", [ref], VALID_BEGIN, VALID_END)
+        update_chain(night, "bias", of)
+
+    night.butler(writeable=True).collections.register("20190331/bias/raw", CollectionType.TAGGED)
+    night.butler(writeable=True).collections.register("20190330/bias/raw", CollectionType.TAGGED)
+    return make_one
+
+
+def test_a_master_far_from_the_last_good_nights_is_not_certified_unawares(night, of_level):
+    of_level("20190331", 1, 2)
+    of_level(NIGHT, 3, 52)
+    (refused,) = certify(night, need(1), partial=True).refused
+    assert "far from that of night 20190331" in refused[1] and "--from own" in refused[1] and not certified(night)
+    add_override(night, NIGHT, "bias", "own", why="new electronics")
+    assert approved(night, NIGHT, "bias", need(1)) == {Master(1)}
+    assert certify(night, need(1), trusted=approved(night, NIGHT, "bias", need(1))).ok and certified(night)
+
+
+def test_one_of_the_last_nights_is_to_agree(night, of_level):
+    of_level("20190330", 3, 50)
+    of_level("20190331", 1, 2)
+    of_level(NIGHT, 3, 52)
+    assert certify(night, need(1)).ok
 
 
 def test_a_refused_master_keeps_the_last_good_one(night, make):

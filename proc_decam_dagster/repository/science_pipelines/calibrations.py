@@ -79,6 +79,14 @@ def master_exposures(butler: Any, ref: Any) -> list[int]:
     return sorted(int(header[key]) for key in header if INPUT.fullmatch(key))
 
 
+def master_pixels(butler: Any, ref: Any) -> np.ndarray | None:
+    """Return a sixteenth of a master's rows; `None` if it is no image."""
+    if "image" not in ref.datasetType.storageClass.allComponents():
+        return None
+    pixels = getattr(butler.get(ref.makeComponentRef("image")), "array", None)
+    return None if pixels is None else pixels[::16]
+
+
 def read_defects(butler: Any, ref: Any) -> Table:
     """Return the boxes of a detector's defects, as `put_defects` takes them."""
     stack("lsst.ip.isr")

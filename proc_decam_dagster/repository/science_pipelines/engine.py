@@ -84,6 +84,10 @@ class SciencePipelinesEngine:
         """Return the exposures that a master was combined from; cp_pipe rejects none as a whole."""
         return calibrations.master_exposures(butler, ref), []
 
+    def master_pixels(self, butler: Any, ref: Any) -> Any:
+        """Return a sixteenth of a master's rows; `None` if it is no image."""
+        return calibrations.master_pixels(butler, ref)
+
     def ingest_refcat_shards(self, butler: Any, dataset_type: str, shards: Mapping[int, Path], run: str) -> int:
         """Ingest reference-catalogue shards where they lie, by htm7 id; return how many were new."""
         return sources.ingest_refcat_shards(butler, dataset_type, shards, run)
