@@ -287,7 +287,7 @@ def download_figures(folder: Path) -> Iterator:
     for peer, label, target in (
         ("curl", f"curl --parallel-max {CONNECTIONS}, no md5", 0.9),
         ("each", "the reference's way: a process a file, md5 of the whole file twice", 3.0),
-        ("pool", "the same in a pool of processes", 3.0),
+        ("pool", "the same in a pool of processes", None),
         ("floor", "the floor: receive, md5, write, and nothing else", None),
         ("disk", "writing the same bytes from memory: the limit", None),
     ):

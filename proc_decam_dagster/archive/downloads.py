@@ -33,6 +33,7 @@ from proc_decam_dagster.archive.progress import Meter, Snapshot
 from proc_decam_dagster.archive.state import ledger_of_state, state_file_of
 from proc_decam_dagster.archive.transfer import FolderLock, SpaceGuard, md5_of, sync_folder
 from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.interrupts import deferred
 from proc_decam_dagster.survey.exposures import FILE_NAME, file_name
 
 MISMATCHES = 2
@@ -272,8 +273,9 @@ def run_checks(
     """Run checks of files in threads (md5 leaves the interpreter free), and write each outcome as it comes."""
     results: dict[str, FileResult] = {}
     pool, ended = ThreadPoolExecutor(max(jobs, 1)), SimpleQueue()
-    keys = {_submit(pool, ended, check): key for key, check in checks.items()}
     try:
+        with deferred():
+            keys = {_submit(pool, ended, check): key for key, check in checks.items()}
         while len(results) < len(checks):
             new = {keys[future]: future.result() for future in _next(ended)}
             ledger.record(new.values())
@@ -391,7 +393,7 @@ class _Worker:
         self.known = ledger.entries(files)
         self.space, self.lock = SpaceGuard(directory), FolderLock(directory)
         self.stop = threading.Event()
-        self.idle, self.running, self.finished = threading.Condition(), 0, []
+        self.finished: list[FileResult] = []
         self.full = threading.Event()
         self.silent = 0
         self.left = _Left(
@@ -410,8 +412,9 @@ class _Worker:
         ended: SimpleQueue = SimpleQueue()
         told = fetched = fetched_bytes = 0
         try:
-            for file in self.files.values():
-                _submit(pool, ended, partial(self._counted, file))
+            with deferred():  # a thread in whose start an interrupt falls may never end
+                for file in self.files.values():
+                    _submit(pool, ended, partial(self.one, file))
             while len(results) < len(self.files):
                 new = [future.result() for future in _next(ended, TELL_SECONDS)]
                 self._record(new, results)
@@ -430,33 +433,15 @@ class _Worker:
                     if watch:
                         watch(self.meter.snapshot())
         except BaseException:  # also Ctrl-C, wherever it falls: end the threads soon, keep what is known
-            with self.idle:
-                self.stop.set()
+            self.stop.set()
             self.archive.stop()
             pool.shutdown(cancel_futures=True)
-            with self.idle:  # the pool does not know of a thread in whose start the interrupt fell
-                self.idle.wait_for(lambda: not self.running)
             with suppress(SurveyError):
                 self._record([r for r in self.finished if r.md5sum not in results], results)
             raise
         finally:
             pool.shutdown(cancel_futures=True)
         return [results[md5] for md5 in self.files]
-
-    def _counted(self, file: Wanted) -> FileResult:
-        """Do `one`, so that an interrupt of the calling thread can wait for it and loses nothing of it."""
-        with self.idle:
-            if self.stop.is_set():
-                return FileResult(file.path, file.md5, detail="stopped")
-            self.running += 1
-        try:
-            result = self.one(file)
-            self.finished.append(result)
-            return result
-        finally:
-            with self.idle:
-                self.running -= 1
-                self.idle.notify_all()
 
     def _record(self, new: list[FileResult], results: dict[str, FileResult]) -> None:
         """Enter what became of files into the ledger, then into ``results``."""
@@ -469,8 +454,8 @@ class _Worker:
     def one(self, file: Wanted) -> FileResult:
         """Bring one file to disk and say what became of it."""
         result = FileResult(file.path, file.md5)
-        if self.full.is_set():
-            result.detail = "the disk is full"
+        if self.stop.is_set() or self.full.is_set():
+            result.detail = "the disk is full" if self.full.is_set() else "stopped"
             return result
         try:
             if not self._have(file, result):
@@ -491,6 +476,7 @@ class _Worker:
         except OSError as error:
             result.outcome = Outcome.NOT_WRITTEN
             result.detail = f"{file.path} cannot be written ({error.strerror or error})"
+        self.finished.append(result)
         return result
 
     def _have(self, file: Wanted, result: FileResult) -> bool:

@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 
 import numpy as np
@@ -13,6 +12,7 @@ from astropy.time import Time, TimeDelta
 
 from proc_decam_dagster.archive.client import Archive
 from proc_decam_dagster.archive.errors import QueryRefused
+from proc_decam_dagster.archive.threads import in_threads
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.survey.nights import night_of
 from proc_decam_dagster.survey.proc_types import PROC_TYPES
@@ -325,20 +325,10 @@ def _find_each(
     archive: Archive, searches: list, progress: Progress | None, what: str,
     outfields: Sequence[str] = (*OUTFIELDS, SIZE),
 ) -> list[list[dict]]:  # fmt: skip
-    results: list[list[dict]] = []
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        futures = [pool.submit(_find, archive, search, outfields) for search in searches]
-        try:
-            for future in futures:
-                results.append(future.result())
-                if progress:
-                    progress(len(results), len(searches), what)
-        except BaseException:
-            archive.stop()
-            for future in futures:
-                future.cancel()
-            raise
-    return results
+    return in_threads(
+        lambda search: _find(archive, search, outfields), searches, CONNECTIONS, stop=archive.stop,
+        told=progress and (lambda done, _: progress(done, len(searches), what)),
+    )  # fmt: skip
 
 
 def _find(archive: Archive, search: list, outfields: Sequence[str]) -> list[dict]:

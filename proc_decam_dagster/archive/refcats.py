@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from astropy.table import Table
@@ -12,6 +11,7 @@ from proc_decam_dagster.archive.client import HttpSite
 from proc_decam_dagster.archive.errors import NotFound
 from proc_decam_dagster.archive.footprint import shards_for
 from proc_decam_dagster.archive.shard_check import check_shard
+from proc_decam_dagster.archive.threads import in_threads
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.survey import datasets
 
@@ -148,15 +148,8 @@ def fetch_files(
                     arrived.unlink(missing_ok=True)
         return path
 
-    with ThreadPoolExecutor(max(jobs, 1)) as pool:
-        futures = [pool.submit(one, item) for item in files]
-        try:
-            for done, future in enumerate(futures, 1):
-                path = future.result()
-                if progress:
-                    progress(done, len(files), f"{path.parent.name}/{path.name}")
-        except BaseException:
-            site.stop()
-            for future in futures:
-                future.cancel()
-            raise
+    def told(done: int, path: Path) -> None:
+        if progress:
+            progress(done, len(files), f"{path.parent.name}/{path.name}")
+
+    in_threads(one, files, jobs, told=told, stop=site.stop)

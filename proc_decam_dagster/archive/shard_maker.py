@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from astropy.time import Time
 from proc_decam_dagster.archive import shard_format as form
 from proc_decam_dagster.archive.footprint import HTM_LEVEL, shards_for, shards_of_positions
 from proc_decam_dagster.archive.tap import SkyBox, TapSite, TapTable
+from proc_decam_dagster.archive.threads import in_threads
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.survey import datasets
 
@@ -175,19 +175,14 @@ def make_shards(
         return path if path.is_file() else None
 
     shards: dict[str, list[Path]] = {}
-    with ThreadPoolExecutor(max(jobs, 1)) as pool:
-        futures = [pool.submit(one, item) for item in work]
-        try:
-            for done, future in enumerate(futures, 1):
-                path = future.result()
-                if path is not None:
-                    shards.setdefault(path.parent.name, []).append(path)
-                if progress:
-                    progress(done, len(work), f"{work[done - 1][2].parent.name}/{work[done - 1][2].name}")
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
+
+    def told(done: int, _: Path | None) -> None:
+        if progress:
+            progress(done, len(work), f"{work[done - 1][2].parent.name}/{work[done - 1][2].name}")
+
+    for path in in_threads(one, work, jobs, told=told):
+        if path is not None:
+            shards.setdefault(path.parent.name, []).append(path)
     if not shards:
         raise SurveyError(
             f"no service has a source in any of the {len(wanted)} trixels of the survey's footprint",

@@ -223,7 +223,7 @@ def test_an_interrupt_at_any_moment_keeps_what_came(local, tmp_path):
     table, caught = exposures_of(rows), 0
 
     def interrupt(*_):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:

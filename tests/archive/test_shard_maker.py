@@ -161,7 +161,7 @@ def test_columns_are_those_of_the_real_shards(shared_data, tmp_path):
 def test_a_real_ps1_shard_comes_back(shared_data, tmp_path):
     """A real shard turned into rows of the service's table (magnitudes, degrees) and made into a shard again."""
     path = shared_data / "refcats" / PS1 / "231862.fits"
-    real = Table.read(path)
+    real = Table.read(path)[::6]  # all of its 17,885 sources take the parser of VOTables a minute
     rows = Table(
         {"objID": real["id"], "raMean": np.degrees(real["coord_ra"]), "decMean": np.degrees(real["coord_dec"])}
     )
@@ -174,7 +174,7 @@ def test_a_real_ps1_shard_comes_back(shared_data, tmp_path):
         rows[f"{band}MeanPSFMagErr"] = np.nan_to_num(error / flux * 2.5 / np.log(10), nan=-999.0)
     rows["nDetections"][::4] = 1
     with LocalTap(dbo__MeanObjectView=rows) as tap:
-        tap.row_limit = 5000
+        tap.row_limit = 800  # several queries, each of a part
         table = TapTable(tap.url, "dbo.MeanObjectView", SOURCES[PS1].table.columns, "raMean", "decMean",
                          "nDetections > 1")  # fmt: skip
         source = replace(SOURCES[PS1], table=table)
