@@ -19,7 +19,11 @@ from proc_decam_dagster.pixels.measurement import (
 from proc_decam_dagster.pixels.psf_model import PsfModel
 from proc_decam_dagster.simulation import optics
 
-CASES = [(2, 4.2), pytest.param(6, 3.0, marks=pytest.mark.full), pytest.param(3, 5.4, marks=pytest.mark.full)]
+CASES = [
+    (2, 4.2),
+    *(pytest.param(*each, marks=pytest.mark.full) for each in ((1, 2.5), (6, 3.0), (3, 5.4), (207, 5.5))),
+]
+"""Seeds, and seeing in pixels before these integrate it."""
 
 
 @pytest.mark.parametrize(("seed", "fwhm"), CASES)
