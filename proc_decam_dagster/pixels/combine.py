@@ -158,21 +158,23 @@ def _combine(
                 counts = frame[raw_y0 + y, raw_x0 + start : raw_x0 + start + m]
                 row = values[k]
                 level = levels[k, y]
+                for i in range(m):
+                    row[i] = np.float32(counts[i]) - level
                 if coefficient != 0:
                     first = source_x0 + (n_columns - start - m if mirrored else start)
                     source_row(frame, raw_y0 + y, first, m, mirrored, source_levels[k, y], source)
-                scale = scales[k]
+                    for i in range(m):
+                        row[i] -= coefficient * source[i]
                 if has_offset:
                     shift = offset[y, x0 + start : x0 + start + m]
                     for i in range(m):
-                        row[i] = np.float32(counts[i]) - level - shift[i] - coefficient * source[i]
-                else:
-                    for i in range(m):
-                        row[i] = np.float32(counts[i]) - level - coefficient * source[i]
+                        row[i] -= shift[i]
                 if linear:
                     linearise(row, m, table)
-                for i in range(m):
-                    row[i] *= scale
+                scale = scales[k]
+                if scale != 1:
+                    for i in range(m):
+                        row[i] *= scale
                 weight = weights[k]
                 if k == 0:
                     for i in range(m):
