@@ -42,8 +42,10 @@ def _died(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
     if pid is None or record.start_time is None:
         return False
     try:
-        # A process that is younger than the run has but got its number.
-        return psutil.Process(pid).create_time() > record.start_time + 1
+        process = psutil.Process(pid)
+        # One that nobody buries, as in a container without an init, is dead all the same; one that is younger than the
+        # run has but got its number.
+        return process.status() == psutil.STATUS_ZOMBIE or process.create_time() > record.start_time + 1
     except psutil.NoSuchProcess:
         return True
 

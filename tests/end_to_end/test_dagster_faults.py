@@ -27,7 +27,7 @@ STATES = dg.DagsterRunStatus
 BIAS = asset_key("bias")
 ENDED = {BulkActionStatus.COMPLETED_SUCCESS, BulkActionStatus.COMPLETED_FAILED, BulkActionStatus.FAILED}
 VICTIMS = ("web", "daemon", "code", "worker")
-"""Killed all at once, as by a power cut, in every run of the tests; each by itself only with ``--full``."""
+"""The first two are killed in every run of the tests; with ``--full`` each by itself, and all, as by a power cut."""
 
 
 @dataclass
@@ -123,14 +123,13 @@ def process_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int:
     return int(next(m["pid"].value for m in known if "pid" in m))
 
 
-@pytest.mark.parametrize("victims", [VICTIMS, *(pytest.param((v,), marks=pytest.mark.full) for v in VICTIMS)])
+@pytest.mark.parametrize(
+    "victims", [VICTIMS[:2], *(pytest.param(v, marks=pytest.mark.full) for v in (*((v,) for v in VICTIMS), VICTIMS))]
+)
 def test_a_backfill_outlives_the_death_of(victims, survey, services, instance):
     services.start("code", *(["web"] if "web" in victims else []), "daemon")
     asked = backfill(instance)
     run = until(lambda: at_work(instance), "a run is at work")
-    # The pool has one place: the other night waits in the queue.
-    launched = [STATES.STARTING, STATES.STARTED]
-    assert [r.run_id for r in instance.get_runs(filters=dg.RunsFilter(statuses=launched))] == [run.run_id]
     for victim in victims:
         if victim == "worker":
             os.kill(process_of(instance, run), signal.SIGKILL)

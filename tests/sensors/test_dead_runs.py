@@ -7,6 +7,7 @@ import sys
 import time
 
 import dagster as dg
+import psutil
 import pytest
 
 from proc_decam_dagster.sensors.dead_runs import GRPC_TAG, dead_runs
@@ -53,6 +54,19 @@ def test_a_run_whose_process_is_gone_is_reported_failed(gone):
         assert _tick(instance) == "1 of 1 started runs had died"
         assert instance.get_run_by_id(run).status is dg.DagsterRunStatus.FAILURE
         assert _tick(instance) == "0 of 0 started runs had died"
+
+
+def test_a_process_that_nobody_buries_is_dead():
+    """As in a container without an init."""
+    process = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    process.stdout.read()  # until it has ended
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = _started(instance, process.pid)
+        while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        _tick(instance)
+        assert instance.get_run_by_id(run).status is dg.DagsterRunStatus.FAILURE
+    process.wait()
 
 
 def test_a_run_whose_process_lives_is_left_alone():
