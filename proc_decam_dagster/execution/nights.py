@@ -73,8 +73,9 @@ def run_nights(
     executions, jobs = within_memory(min(executions, len(nights)), jobs or default_jobs())
     runs = _Nights(repository, proc_types, jobs, finished, progress, options)
     if executions <= 1:
-        for night in nights:
-            runs.run(night)
+        with runs.pool() as pool:
+            for night in nights:
+                runs.run(night, pool)
     else:
         runs.run_beside(nights, executions)
     return [report for night in nights for report in runs.reports[night]]
@@ -112,32 +113,36 @@ class _Nights:
         self._pools: list[WorkerPool] = []
         self._stopping = threading.Event()
 
-    def run(self, night: str) -> None:
+    def pool(self) -> WorkerPool:
+        """Return workers for the nights that follow one another in a thread: they stay warm from night to night."""
+        pool = WorkerPool(self.jobs)
+        self._pools.append(pool)
+        return pool
+
+    def run(self, night: str, pool: WorkerPool) -> None:
         """Run the proc types of a night, whatever becomes of each."""
         options = dict(self.options)
         if self.progress:
             options["progress"] = lambda state: self.progress(replace(state, step=f"{night} {state.step}"))
         reports = self.reports[night] = []
-        with WorkerPool(self.jobs) as pool:
-            self._pools.append(pool)
-            for proc_type in self.proc_types:
-                if self._stopping.is_set():
-                    raise PoolStopped
-                started = time.monotonic()
-                try:
-                    report = run_night(self.repository, night, proc_type, pool=pool, **options)
-                except SurveyError as error:
-                    report = NightReport(night, proc_type, error=str(error))
-                except Exception as error:  # whatever it is, the other nights must not suffer from it
-                    full = disk_full(error)
-                    if full is None:
-                        log.exception("night %s %s", night, proc_type)
-                    report = NightReport(night, proc_type, error=str(full or f"{type(error).__name__}: {error}"))
-                report.seconds = report.seconds or time.monotonic() - started
-                reports.append(report)
-                if self.finished and not self._stopping.is_set():
-                    with self._telling:
-                        self.finished(report)
+        for proc_type in self.proc_types:
+            if self._stopping.is_set():
+                raise PoolStopped
+            started = time.monotonic()
+            try:
+                report = run_night(self.repository, night, proc_type, pool=pool, **options)
+            except SurveyError as error:
+                report = NightReport(night, proc_type, error=str(error))
+            except Exception as error:  # whatever it is, the other nights must not suffer from it
+                full = disk_full(error)
+                if full is None:
+                    log.exception("night %s %s", night, proc_type)
+                report = NightReport(night, proc_type, error=str(full or f"{type(error).__name__}: {error}"))
+            report.seconds = report.seconds or time.monotonic() - started
+            reports.append(report)
+            if self.finished and not self._stopping.is_set():
+                with self._telling:
+                    self.finished(report)
 
     def run_beside(self, nights: Sequence[str], executions: int) -> None:
         """Run nights in threads; an interrupt, which reaches only the main thread, stops them all."""
@@ -148,8 +153,9 @@ class _Nights:
 
         def work() -> None:
             try:
-                while not self._stopping.is_set():
-                    self.run(waiting.get_nowait())
+                with self.pool() as pool:
+                    while not self._stopping.is_set():
+                        self.run(waiting.get_nowait(), pool)
             except (queue.Empty, PoolStopped):
                 return
             except BaseException as error:  # such as a broken pipe of the callback: told in the main thread

@@ -36,7 +36,7 @@ class ToyRepository(Repository):
     def engine(self):
         return SimpleNamespace(
             name="toy", pipeline_folder="embedded", instrument_class=CAMERA, require=lambda: None, coadd_memory_mb=(),
-            master_exposures=lambda butler, ref: ([], []),
+            master_exposures=lambda butler, ref: ([], []), master_pixels=lambda butler, ref: None,
         )  # fmt: skip
 
     def __reduce__(self):
