@@ -182,9 +182,8 @@ def _uncorrected(fwhm: float = 4.2) -> Iterator[dict[str, Any]]:
     without = measured(0.0)
     for amplitude in (0.005, 0.02):
         moved = (measured(amplitude).flux - without.flux) / without.flux_err
-        yield figure(
-            f"fringes of {100 * amplitude:g} % of the sky, not removed: PSF fluxes over their errors", mad(moved)
-        )
+        rms = moved[np.abs(moved) < 10].std()  # without the stars, whose own noise differs
+        yield figure(f"fringes of {100 * amplitude:g} % of the sky, not removed: PSF fluxes move, rms over errors", rms)
     slope = 1 + 0.01 * (x / TRIMMED_SHAPE[1] - 0.5)
     yield figure(
         "illumination with a slope of 1 %, not corrected: scatter of stars", 2.5e3 * np.log10(slope).std(), "mmag"
