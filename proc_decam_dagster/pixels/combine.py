@@ -21,8 +21,8 @@ THRESHOLD = 4.5
 GROUP = 24
 """Frames held in memory at once."""
 
-TILE = 512
-"""Columns combined at once, so that all frames of a tile fit the processor's cache."""
+TILE = 256
+"""Columns combined at once, so that all frames of a tile fit the processor's first cache."""
 
 
 @dataclass
