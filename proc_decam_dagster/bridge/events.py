@@ -49,9 +49,9 @@ def events(
 
     from proc_decam_dagster.assets.lineage import ASSET_OF_PROC_TYPE, asset_key
     from proc_decam_dagster.assets.presentation import report_metadata, versions_of
+    from proc_decam_dagster.locks import user_name
     from proc_decam_dagster.partitions import add_coadd_subset, add_nights, cell
     from proc_decam_dagster.repository import coadd_nights
-    from proc_decam_dagster.locks import user_name
     from proc_decam_dagster.survey.collections import parse_chain
 
     parts = parse_chain(report.chain)
