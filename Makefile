@@ -5,7 +5,7 @@ export OMP_NUM_THREADS ?= 1
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
-SIDE_BY_SIDE := -n 2 --dist loadgroup
+SIDE_BY_SIDE := -n 2
 
 # What `make demo` and `make dev` look at; make demo SEED=2 DETECTORS=25,31 SKY=210.5,-12.3
 SEED ?= 1

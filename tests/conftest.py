@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).resolve().parent
-
 pytest_plugins = ["slurm_cluster"]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
@@ -36,16 +34,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say which tests belong to one process, and leave out the costly cases unless ``--full`` is given."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item.path)))
+    """Leave out the costly cases unless ``--full`` is given."""
     if not config.getoption("--full"):
         for item in items:
             if "full" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="costly: run with --full (make test-full)"))
 
 
-def _group(path: Path) -> str:
-    """Return what shares a process where tests run side by side: a folder with fixtures of its own, else a file."""
-    folder = TESTS / path.relative_to(TESTS).parts[0]
-    return folder.name if (folder / "conftest.py").is_file() else str(path.relative_to(TESTS))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Where tests run side by side, keep those in one process that share a folder's fixtures."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.partition("::")[0])
+            folder = Path(*file.parts[:2])
+            return str(folder if (config.rootpath / folder / "conftest.py").is_file() else file)
+
+    return ByFolder(config, log)
