@@ -15,6 +15,7 @@ GROUND = {"camera", "errors", "interrupts", "locks", "__version__"}
 ALLOWED = {
     "camera": set(),
     "errors": set(),
+    "interrupts": set(),
     "locks": set(),
     "survey": set(),
     "archive": {"survey"},
