@@ -41,6 +41,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="costly: run with --full (make test-full)"))
 
 
+SLURM = Path("tests/execution/bps")
+"""Its tests wait for Slurm most of the time, and take nothing dear from the folder above."""
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
     """Where tests run side by side, keep those in one process that share a folder's fixtures."""
@@ -49,6 +53,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
     class ByFolder(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = Path(nodeid.partition("::")[0])
+            if SLURM in file.parents:
+                return str(SLURM)
             folder = Path(*file.parts[:2])
             return str(folder if (config.rootpath / folder / "conftest.py").is_file() else file)
 
