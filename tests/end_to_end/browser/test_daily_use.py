@@ -40,14 +40,6 @@ def test_the_graph_reads_like_the_survey(ui):
             expect(drawn.first).to_be_attached()
 
 
-def test_an_assets_page_says_what_it_is_whose_it_is_and_where_its_code_is(ui):
-    ui.go("/assets/calexps?view=overview")
-    ui.sees("Calibrated exposures of a night")
-    ui.sees("Open calexps in editor")
-    for word in ("science", defs.resolve_asset_graph().get(dg.AssetKey("calexps")).owners[0].removeprefix("team:")):
-        ui.sees(word)
-
-
 def test_a_sensor_registers_a_night_and_says_what_a_late_exposure_makes_stale(ui, instance, survey):
     night = survey.nights[-1]
     until(lambda: night in instance.get_dynamic_partitions(NIGHTS.name), "the sensor registers the night")
