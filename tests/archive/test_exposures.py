@@ -1,6 +1,5 @@
 """The exposure table brought up to date: nothing dropped, nothing rewritten in silence, what is missing named."""
 
-import time
 
 import numpy as np
 import pytest
@@ -151,15 +150,13 @@ def test_a_failed_search_changes_nothing(observed, client, tmp_path):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-def test_the_real_table_is_merged_fast_and_comes_back_identical(shared_data, tmp_path):
+def test_the_real_table_is_merged_and_comes_back_identical(shared_data, tmp_path):
     """8,915 real rows served by the simulation's server; the table on disk is the reference's own."""
     real_file = shared_data / "archive" / "exposures_object_raw.ecsv"
     (tmp_path / "exposures.ecsv").write_bytes(real_file.read_bytes())
     with serve_table(real_file) as server:
         server.holdings.rows()
-        start = time.monotonic()
         update = update_exposures(Archive(server.url), tmp_path, SURVEY)
-        seconds = time.monotonic() - start
         first = update_exposures(Archive(server.url), tmp_path / "first", SURVEY)
     assert not update.changes and not update.written and len(update.table) == 8915
     assert (tmp_path / "exposures.ecsv").read_bytes() == real_file.read_bytes()
@@ -168,5 +165,3 @@ def test_the_real_table_is_merged_fast_and_comes_back_identical(shared_data, tmp
     for name in ("md5sum", "EXPNUM", "FILTER", "OBJECT", "RA", "DEC", "exposure", "AIRMASS", "night", "band"):
         assert np.ma.asarray(ours[name]).tolist() == np.ma.asarray(real[name]).tolist(), name
     assert (ours["dateobs_min"].isot == real["dateobs_min"].isot).all()
-    print(f"8,915 rows queried and merged in {seconds:.2f} s")
-    assert seconds < 15  # a bound for busy machines; the benchmark measures

@@ -372,7 +372,7 @@ def test_interrupted_download_leaves_nothing_half_there(survey, archive, number,
         _, stderr = process.communicate(timeout=30)
     finally:
         archive.retrieve = answer
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15  # the archive would be silent for longer
     assert process.returncode == code and "interrupted" in error_of(stderr)
     assert not list(Path("data/images").glob("*.part")) and len(list(Path("data/images").glob("*.f*"))) == 8
     again = run(line)
