@@ -1,6 +1,5 @@
 """The exposure table brought up to date: nothing dropped, nothing rewritten in silence, what is missing named."""
 
-
 import numpy as np
 import pytest
 from astropy.table import Table
