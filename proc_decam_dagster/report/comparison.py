@@ -37,7 +37,7 @@ class Comparison:
     first, second : `list` [`str`]
         The collections.
     software : `dict`
-        Package → its two versions, where they differ; `None` where it is not there.
+        Package → its two versions, where both had imported it and they differ.
     configuration : `dict`
         ``label:field`` → its two values, where they differ.
     inputs : `dict`
@@ -48,7 +48,7 @@ class Comparison:
 
     first: list[str]
     second: list[str]
-    software: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
+    software: dict[str, tuple[str, str]] = field(default_factory=dict)
     configuration: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     inputs: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
     figures: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -95,7 +95,9 @@ def compare(repo: "Repository", first: Sequence[str], second: Sequence[str]) -> 
             )
     sides = [_Side(repo, list(first)), _Side(repo, list(second))]
     software, configuration = ([getattr(side, name)() for side in sides] for name in ("software", "configuration"))
-    # A task that one side alone ran has no configuration to compare.
+    # A task that one side alone ran has no configuration to compare, and a package that one side alone had imported
+    # no version: what a process imports depends on what else it did.
+    software = [{name: side[name] for name in software[0].keys() & software[1].keys()} for side in software]
     both = configuration[0].keys() & configuration[1].keys()
     flat = [{f"{t}:{k}": v for t in both for k, v in side[t].items()} for side in configuration]
     quanta = [side.quanta() for side in sides]
