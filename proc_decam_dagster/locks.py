@@ -65,6 +65,21 @@ def file_lock(
         os.close(descriptor)  # closing frees the lock
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process, or another thread, holds a lock file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _acquire(path: Path, name: str, wait_seconds: float, on_wait: Callable[[str], None] | None) -> int:
     """Return the descriptor of the locked file; of a new file if the one waited for has been removed meanwhile."""
     while True:

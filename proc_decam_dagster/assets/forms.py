@@ -28,7 +28,8 @@ class Processing(dg.Config):
     steps: list[str] = Field(default=[], description="Steps to run; all if empty")
     # Choices rather than numbers, here and below: a launch dialog refuses what is none of them, but knows no bounds.
     tolerated_failures: Literal["none", "1%", "2%", "5%", "10%", "20%", "50%", "all"] = Field(
-        default="none", description="How many of the quanta may fail before the asset fails"
+        default="none",
+        description="How many of the quanta may fail before the asset fails; masters need them all, or `partial` too",
     )
     retry_failed: bool = Field(default=False, description="Whether to run again what failed for good before")
     backend: Literal["as configured", "local", "bps"] = Field(

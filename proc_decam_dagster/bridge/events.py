@@ -26,7 +26,12 @@ def tell_dagster(repository: "Repository", report: "PipelineReport", lacks: str 
         return False
     from proc_decam_dagster.resources import ButlerRepository
 
-    if ButlerRepository.from_environment().path.resolve() != Path(repository.root).resolve():
+    try:
+        own = ButlerRepository.from_environment().path.resolve()
+    except ValueError as error:  # the settings of a resource are checked as it is made
+        log.warning("%s was processed, but Dagster could not be told: %s", report.chain, " ".join(str(error).split()))
+        return False
+    if own != Path(repository.root).resolve():
         log.info("%s is not the repository of the Dagster instance (PROC_DECAM_REPO): it is told nothing", report.chain)
         return False
     import dagster as dg

@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from proc_decam_dagster.cli.mistakes import FAILED, tell, told
+from proc_decam_dagster.cores import asked_cores
 from proc_decam_dagster.errors import SurveyError
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -188,16 +188,6 @@ def workers_option(what: str, default: int = 4) -> Callable:
     return click.option("-J", "--workers", type=click.IntRange(1), default=default, show_default=True, help=what)
 
 
-def cores() -> int | None:
-    """Return the cores of one pipeline execution, from ``J`` in the environment; `None` if it is not set."""
-    text = os.environ.get("J", "").strip()
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and int(text)):
-        raise click.UsageError(f"J={text} in the environment is no number of cores, expected 1 or more")
-    return int(text)
-
-
 def sciences(choice: str) -> list[str]:
     """Return the values of ``--science`` one by one."""
     return ["clean", "injected"] if choice == "both" else [choice]
@@ -269,3 +259,11 @@ def _set_level(ctx: click.Context, parameter: click.Parameter, value: str) -> No
 
 def _set_debug(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
     ctx.meta["debug"] = value
+
+
+def cores() -> int | None:
+    """Return `asked_cores`; what is wrong with it is wrong with the call."""
+    try:
+        return asked_cores()
+    except SurveyError as error:
+        raise click.UsageError(str(error)) from None

@@ -45,6 +45,10 @@ calibration_options = stack(
         "--partial", is_flag=True,
         help="Certify the masters that succeeded even if others did not, and process the raws that have theirs.",
     ),
+    click.option(
+        "--min-frames", type=click.IntRange(1), metavar="N",
+        help="Frames that a master must be made from to be certified.  [default: 5]",
+    ),
 )  # fmt: skip
 
 
@@ -71,7 +75,7 @@ def _is_step(word: str) -> bool:
 @batch_options
 def pipeline(
     repo, proc_type, subset, coadd_subset, template_type, steps, where, workers, pipeline_dir, science, calib_from,
-    calib_policy, calib_within, partial, attempts,
+    calib_policy, calib_within, partial, min_frames, attempts,
 ) -> None:  # fmt: skip
     """Run the steps of one proc type, and certify what it makes.
 
@@ -93,7 +97,7 @@ def pipeline(
             report = run_pipeline(
                 repository, row.name, subset, coadd_subset=coadd_subset, template_type=template_type,
                 steps=list(steps) or None, where=where, science=kind, jobs=jobs, pipeline_dir=pipeline_dir,
-                calibrations=policy, partial=partial, progress=progress.quanta, **attempts,
+                calibrations=policy, partial=partial, min_frames=min_frames, progress=progress.quanta, **attempts,
             )  # fmt: skip
         show.pipeline(report)
         tell_dagster(repository, report, _selected(where, steps))
@@ -131,7 +135,7 @@ def pipeline(
 @batch_options
 def night(
     repo, exposures, nights, proc_types, coadd_subset, template_type, where, workers, image_dir, pipeline_dir, science,
-    calib_from, calib_policy, calib_within, partial, attempts,
+    calib_from, calib_policy, calib_within, partial, min_frames, attempts,
 ) -> None:  # fmt: skip
     """Process nights: ingest, tag, chain, define visits, run the steps, certify calibrations.
 
@@ -172,7 +176,8 @@ def night(
                 repository, chosen, names, executions=workers, jobs=jobs,
                 finished=functools.partial(_tell, repository, where), exposures=table,
                 image_dir=images, coadd_subset=coadd_subset, template_type=template_type, where=where, science=kind,
-                pipeline_dir=pipeline_dir, calibrations=policy, partial=partial, progress=progress.quanta, **attempts,
+                pipeline_dir=pipeline_dir, calibrations=policy, partial=partial, min_frames=min_frames,
+                progress=progress.quanta, **attempts,
             )  # fmt: skip
     show.nights(reports)
     bad = [r for r in reports if not r.ok]

@@ -68,7 +68,8 @@ class Attempt:
 class FailedQuantum:
     """A quantum whose newest attempt failed: how often it was tried since it last succeeded, and why it failed last.
 
-    ``attempts`` counts all of these, ``losses`` those of them that went down with their driver.
+    ``attempts`` counts all of these, ``losses`` those of them that went down with their driver. ``redone``: it had
+    succeeded before, so that its chain still holds what it made then.
     """
 
     task: str
@@ -82,6 +83,7 @@ class FailedQuantum:
     chain: str = ""
     run: str = ""
     step: str = ""
+    redone: bool = False
 
     @property
     def name(self) -> QuantumName:
@@ -97,8 +99,11 @@ class FailedQuantum:
 def still_failed(attempts: Iterable[Attempt]) -> list[FailedQuantum]:
     """Return the quanta whose newest attempt failed or was lost, from attempts of any chains in order of time."""
     found: dict[tuple[str, ...], FailedQuantum] = {}
+    made: set[tuple[str, ...]] = set()
     for attempt in attempts:
         name = (attempt.chain, attempt.task, attempt.data_id)
+        if attempt.outcome == SUCCEEDED:
+            made.add(name)
         if attempt.outcome == INTERRUPTED:
             continue
         before = found.pop(name, None)
@@ -107,6 +112,6 @@ def still_failed(attempts: Iterable[Attempt]) -> list[FailedQuantum]:
                 attempt.task, json.loads(attempt.data_id), attempt.exception, attempt.message, attempt.transient,
                 1 + (before.attempts if before else 0),
                 (attempt.outcome == LOST) + (before.losses if before else 0), attempt.memory_requested_mb,
-                attempt.chain, attempt.run, attempt.step,
+                attempt.chain, attempt.run, attempt.step, name in made,
             )  # fmt: skip
     return list(found.values())

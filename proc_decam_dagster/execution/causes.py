@@ -178,7 +178,7 @@ def _commands(repository: "Repository", cause: Cause, retries: int) -> list[str]
         found[
             failures.action(
                 q.exception, q.transient, root=str(repository.root), chain=q.chain, step=q.step, pipeline=pipeline,
-                tries_left=tries_left(q, retries),
+                tries_left=tries_left(q, retries), redone=q.redone,
             )
         ] = None  # fmt: skip
     return list(found)

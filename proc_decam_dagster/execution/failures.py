@@ -45,7 +45,7 @@ def wants_memory(exception_types: Iterable[str], message: str = "") -> bool:
 
 def action(
     exception: str, transient: bool, *, root: str = "REPO", chain: str = "CHAIN", step: str = "", pipeline: str = "",
-    data_id: dict | None = None, tries_left: bool = False,
+    data_id: dict | None = None, tries_left: bool = False, redone: bool = False,
 ) -> str:  # fmt: skip
     """Return the next command to type, and what to change before it.
 
@@ -57,10 +57,13 @@ def action(
         For the command.
     tries_left : `bool`, optional
         Whether the step tries it again without being asked for.
+    redone : `bool`, optional
+        Whether the chain holds what it made before: the step would skip it.
     """
     where = " and ".join(f"{k}={v!r}" for k, v in (data_id or {}).items())
     again = f"proc-decam execute {root} {chain} --pipeline {pipeline}" + (f"#{step}" if step else "")
     again += f' --where "{where}"' if where else ""
+    again += " --no-skip-existing" if redone else ""
     if tries_left:
         return again
     again += " --retry-failed"

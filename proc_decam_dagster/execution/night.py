@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from proc_decam_dagster.cores import default_cores
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.execution.pipeline import run_pipeline
-from proc_decam_dagster.execution.pool import WorkerPool, default_jobs
+from proc_decam_dagster.execution.pool import WorkerPool
 from proc_decam_dagster.execution.report import NightReport, PipelineReport
 from proc_decam_dagster.repository import define_visits, ingest_raws, tag_raws
 from proc_decam_dagster.repository.overrides import apply_overrides
@@ -87,7 +88,7 @@ def run_night(
             if image_dir is not None:
                 if not len(rows):
                     raise SurveyError(f"the exposure table has no {row.obs_type} exposures of night {night}")
-                cores = pool.jobs if pool else jobs or default_jobs()
+                cores = pool.jobs if pool else jobs or default_cores()
                 report.ingested = ingest_raws(repository, rows, image_dir, transfer=transfer, jobs=cores)
                 if report.ingested.ingested:
                     check()

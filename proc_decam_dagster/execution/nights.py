@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from proc_decam_dagster.cores import default_cores
 from proc_decam_dagster.errors import SurveyError, disk_full
 from proc_decam_dagster.execution.memory import machine_memory_mb
 from proc_decam_dagster.execution.night import run_night
-from proc_decam_dagster.execution.pool import PoolStopped, WorkerPool, default_jobs
+from proc_decam_dagster.execution.pool import PoolStopped, WorkerPool
 from proc_decam_dagster.execution.report import NightReport
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def run_nights(
         Within seconds of Ctrl-C, the workers of all nights stopped.
     """
     nights = list(nights)
-    executions, jobs = within_memory(min(executions, len(nights)), jobs or default_jobs())
+    executions, jobs = within_memory(min(executions, len(nights)), jobs or default_cores())
     runs = _Nights(repository, proc_types, jobs, finished, progress, options)
     if executions <= 1:
         with runs.pool() as pool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
+from proc_decam_dagster.cores import default_cores
 from proc_decam_dagster.execution.failures import LOST, TIME_LIMIT
 
 if TYPE_CHECKING:
@@ -27,14 +28,6 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NU
 
 class PoolStopped(BaseException):
     """Another thread asked the pool to stop: not an `Exception`, so that nothing takes it for a failed quantum."""
-
-
-def default_jobs() -> int:
-    """Return the cores of one pipeline execution: ``J`` of the environment, or all there are."""
-    try:
-        return max(1, int(os.environ["J"]))
-    except (KeyError, ValueError):
-        return os.cpu_count() or 1
 
 
 @dataclass
@@ -71,7 +64,7 @@ class WorkerPool:
     Parameters
     ----------
     jobs : `int`, optional
-        Number of workers; `default_jobs` if not given.
+        Number of workers; `default_cores` if not given.
     preload : `tuple` [`str`], optional
         More modules to import before the first fork.
     max_quanta : `int`, optional
@@ -84,7 +77,7 @@ class WorkerPool:
         self, jobs: int | None = None, *, preload: tuple[str, ...] = (), max_quanta: int = 1000,
         max_memory_mb: float = 2500.0,
     ) -> None:  # fmt: skip
-        self.jobs = max(1, jobs or default_jobs())
+        self.jobs = max(1, jobs or default_cores())
         self.max_quanta, self.max_memory_mb = max_quanta, max_memory_mb
         self._preload = (*PRELOAD, *preload)
         self._server: subprocess.Popen | None = None
@@ -174,7 +167,7 @@ class WorkerPool:
         for worker in busy.values():
             if now > worker.deadline:
                 seconds = now - worker.since
-                ended.append(Ended(worker.work, None, TIME_LIMIT, f"killed after {seconds:.0f} s", seconds))
+                ended.append(Ended(worker.work, None, TIME_LIMIT, f"killed after {seconds:.3g} s", seconds))
                 self._kill(worker)
         return ended
 

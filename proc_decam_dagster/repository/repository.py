@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from yaml import YAMLError
 
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.locks import file_lock
+from proc_decam_dagster.locks import file_lock, is_locked
 from proc_decam_dagster.repository.configuration import complete_configuration
 from proc_decam_dagster.repository.engines import INSTRUMENT, Engine, engine_of_instrument
 from proc_decam_dagster.repository.settings import Settings, read_settings, write_settings
@@ -148,8 +148,14 @@ class Repository:
         SurveyError
             On entry, if another process still holds it after `wait_seconds`; the message says who.
         """
-        path = self.state_dir / "locks" / (name.replace("/", "__") + ".lock")
-        return file_lock(path, name, wait_seconds=wait_seconds, on_wait=on_wait)
+        return file_lock(self._lock_file(name), name, wait_seconds=wait_seconds, on_wait=on_wait)
+
+    def is_locked(self, name: str) -> bool:
+        """Whether a process holds the lock of a chain."""
+        return is_locked(self._lock_file(name))
+
+    def _lock_file(self, name: str) -> Path:
+        return self.state_dir / "locks" / (name.replace("/", "__") + ".lock")
 
 
 def open_repository(root: str | os.PathLike) -> Repository:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import dagster as dg
 from pydantic import Field
 
+from proc_decam_dagster.cores import default_cores
+
 if TYPE_CHECKING:
     from proc_decam_dagster.execution import WorkerPool
     from proc_decam_dagster.execution.bps import Bps
@@ -44,7 +46,7 @@ class Execution(dg.ConfigurableResource):
     @property
     def cores(self) -> int:
         """The number of workers."""
-        return self.jobs or int(os.environ.get("J", 0)) or os.cpu_count() or 1
+        return self.jobs or default_cores()
 
     def pool(self, chosen: str = AS_CONFIGURED) -> "WorkerPool":
         """Return this process's warm workers; they are kept for its next steps and closed when it exits.

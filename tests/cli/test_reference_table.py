@@ -151,13 +151,3 @@ def test_help_exits_0_with_an_example(line):
 def test_the_command_works_from_any_directory(folder):
     done = subprocess.run([PROC_DECAM, "night", "--help"], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "Usage: proc-decam night" in done.stdout and not done.stderr
-
-
-@pytest.mark.parametrize(("J", "jobs"), [("24", 24), (" 3 ", 3), ("", None), (None, None)])
-def test_J_of_the_environment_is_the_cores_of_an_execution(monkeypatch, J, jobs):
-    from proc_decam_dagster.cli.common import cores
-
-    monkeypatch.delenv("J", raising=False)
-    if J is not None:
-        monkeypatch.setenv("J", J)
-    assert cores() == jobs

@@ -11,7 +11,7 @@ from toy.repository import PIPELINES
 from proc_decam_dagster.execution import WorkerPool
 from proc_decam_dagster.execution.graph import build_graph, load_pipeline
 from proc_decam_dagster.execution.outputs import Outputs
-from proc_decam_dagster.execution.pool import PoolStopped, default_jobs
+from proc_decam_dagster.execution.pool import PoolStopped
 from proc_decam_dagster.execution.worker import Work
 from proc_decam_dagster.repository import update_chain
 
@@ -133,7 +133,5 @@ def test_stop_from_another_thread(pool, works):
 
 def test_jobs_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("J", "7")
-    assert default_jobs() == 7 == WorkerPool().jobs
+    assert WorkerPool().jobs == 7
     assert WorkerPool(3).jobs == 3
-    monkeypatch.delenv("J")
-    assert default_jobs() == os.cpu_count()

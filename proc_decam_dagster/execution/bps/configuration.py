@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -156,6 +157,7 @@ def write_submission(
         Whether its quanta were tried before in this RUN.
     """
     site = settings.values["site"][settings.site]
+    python, repository, records = (shlex.quote(str(p)) for p in (sys.executable, root, directory / "records"))
     ours = {
         "computeSite": settings.site,
         "project": "proc-decam", "campaign": chain.replace("/", "_"), "uniqProcName": name,
@@ -173,7 +175,7 @@ def write_submission(
         "jobMemories": ",".join(str(m) for m in sorted(set(memory.values()))),
         "memoryMultiplier": 1, "numberOfRetries": 1,  # repeats are the driver's, who counts them
         "runQuantumCommand": (
-            f"{sys.executable} -m proc_decam_dagster.execution.bps.job {root} {{qgraphFile}} {directory / 'records'} "
+            f"{python} -m proc_decam_dagster.execution.bps.job {repository} {shlex.quote(str(graph))} {records} "
             f"--job {{jobName}} --memory {{requestMemory}} --time-limit {time_limit or 0} --quanta {{qgraphNodeId}}"
             f"{' --repeat' if repeat else ''}"
         ),

@@ -61,7 +61,7 @@ class BpsRun(GraphRun):
         self.xgraph = graph.quantum_only_xgraph
         self._asked: dict[UUID, float] = {}
         self._begun: dict[UUID, Record] = {}
-        self._found_again = self._disk_full = False
+        self._found_again = self._disk_full = self._cancelled_before = False
         self._losses: dict[QuantumName, int] = {}
         self._attempts: list[Attempt] = []
         self._to_discard: set[UUID] = set()
@@ -80,8 +80,11 @@ class BpsRun(GraphRun):
         again = False
         while todo := self._left():
             tried = sum(self.outcome.tried.values())
-            submission = self._submit(todo, settings)
-            self._follow(submission)
+            if not self.workflow.cancelled:
+                submission = self._submit(todo, settings)
+                if self.workflow.cancelled:  # by one who saw nothing submitted yet
+                    submission.stop()
+                self._follow(submission)
             self._close()
             if self.workflow.cancelled or self._disk_full:
                 break
@@ -100,9 +103,16 @@ class BpsRun(GraphRun):
         return self._finish()
 
     def resume(self) -> GraphOutcome:
-        """Follow a workflow that an earlier driver has submitted, to the end of what is under way."""
+        """Follow a workflow that an earlier driver has submitted, to the end of what is under way.
+
+        Raises
+        ------
+        SurveyError
+            If it is cancelled meanwhile; one that was cancelled before has merely ended.
+        """
         log.warning("found the workflow of %s again; waiting for it", self.workflow.run)
         self._found_again = True
+        self._cancelled_before = self.workflow.take_back_cancel()
         patiently(self.outputs.prepare)
         for submission in self.workflow.submissions:
             self._recall(submission)
@@ -207,7 +217,7 @@ class BpsRun(GraphRun):
 
     def _take_lost(self, begun: Record, number: int) -> None:
         """Take note of a quantum whose job is gone; from the second time on it may have been its memory."""
-        name, cancelled = self.names[begun.quantum], self.workflow.cancelled
+        name, cancelled = self.names[begun.quantum], self.workflow.cancelled or self._cancelled_before
         self._losses[name] = self._losses.get(name, 0) + 1
         if self._losses[name] > 1:
             self.requests[name] = GROWTH * self._asked.get(begun.quantum, 0.0)
@@ -253,7 +263,7 @@ class BpsRun(GraphRun):
         left = self._left()
         with deferred():
             self.workflow.finish(keep_logs=bool(left or self.outcome.failed))
-        if cancelled and not self._found_again:
+        if cancelled:
             raise SurveyError(
                 f"the workflow of {self.run} was cancelled",
                 fix="what had finished is registered; the same command runs the rest",

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.execution.bps.submission import Submission, read_json, write_json
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ log = logging.getLogger(__name__)
 
 FOLDER = "bps"
 """Folder of all workflows, in that of the repository's records."""
-_STATE = "workflow.json"
+_STATE, _CANCELLED = "workflow.json", "cancelled"
+"""The file of what is known, which the driver writes, and one that is there if somebody asked for the end."""
 
 
 class Workflow:
@@ -26,7 +28,7 @@ class Workflow:
     folder : `pathlib.Path`
         The workflow's folder.
     values : `dict`
-        What its file holds: ``chain``, ``step``, ``run``, ``cancelled``, and ``submissions``, a list.
+        What its file holds: ``chain``, ``step``, ``run``, and ``submissions``, a list.
     """
 
     def __init__(self, folder: Path, values: dict[str, Any]) -> None:
@@ -37,7 +39,7 @@ class Workflow:
         """Make the folder of a RUN's workflow."""
         folder = state_dir / FOLDER / run.replace("/", "__")
         folder.mkdir(parents=True)
-        made = cls(folder, {"chain": chain, "step": step, "run": run, "cancelled": False, "submissions": []})
+        made = cls(folder, {"chain": chain, "step": step, "run": run, "submissions": []})
         made.save()
         return made
 
@@ -63,8 +65,8 @@ class Workflow:
 
     @property
     def cancelled(self) -> bool:
-        """Whether it was cancelled on request, maybe by another program."""
-        return read_json(self.folder / _STATE).get("cancelled", False)
+        """Whether it was cancelled on request, by this program or another."""
+        return (self.folder / _CANCELLED).exists()
 
     @property
     def submissions(self) -> list[Submission]:
@@ -93,6 +95,7 @@ class Workflow:
     def finish(self, keep_logs: bool) -> None:
         """Take it off the record; without ``keep_logs`` nothing of it is left."""
         (self.folder / _STATE).unlink(missing_ok=True)
+        self.take_back_cancel()
         if keep_logs:
             for graph in self.folder.glob("**/*.qg"):
                 graph.unlink()
@@ -107,13 +110,19 @@ class Workflow:
         SurveyError
             If what it has in Slurm does not end.
         """
+        # Noted before anything is looked at: a driver that is about to submit looks for it when it has.
+        (self.folder / _CANCELLED).touch()
         last = self.submissions[-1] if self.submissions else None
         if last is None or not last.alive():
             return False
-        self.values["cancelled"] = True
-        self.save()
         last.stop()
         return True
+
+    def take_back_cancel(self) -> bool:
+        """Forget that it was cancelled; return whether it was."""
+        was = self.cancelled
+        (self.folder / _CANCELLED).unlink(missing_ok=True)
+        return was
 
 
 def unfinished(state_dir: Path, chain: str = "") -> list[Workflow]:
@@ -128,5 +137,20 @@ def unfinished(state_dir: Path, chain: str = "") -> list[Workflow]:
 
 
 def cancel(repository: "Repository", chain: str = "") -> list[Workflow]:
-    """Cancel the workflows of a chain, or all; return those that were alive."""
-    return [w for w in unfinished(Path(repository.state_dir), chain) if w.cancel()]
+    """Cancel the workflows of a chain, or all; return those that were alive, or had a driver that would go on.
+
+    Raises
+    ------
+    SurveyError
+        If some of them do not end; all were tried.
+    """
+    ended, errors = [], []
+    for workflow in unfinished(Path(repository.state_dir), chain):
+        try:
+            if workflow.cancel() or repository.is_locked(workflow.chain):
+                ended.append(workflow)
+        except SurveyError as error:
+            errors.append(error)
+    if errors:
+        raise SurveyError("; ".join(e.found for e in errors), fix="; ".join(dict.fromkeys(e.fix for e in errors)))
+    return ended
