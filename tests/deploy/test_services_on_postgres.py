@@ -94,13 +94,14 @@ def test_the_slurm_job_runs_dagster_and_its_successor_takes_over(postgres, clust
     asked = "--cpus-per-task=4 --mem=16G --time=2-00:00:00"
     text = (DEPLOY / "slurm" / "dagster.sbatch").read_text()
     assert asked in text
-    script.write_text(text.replace(asked, f"--cpus-per-task=2 --mem=2G --time=10 --chdir={home}"))
+    script.write_text(text.replace(asked, f"--cpus-per-task=2 --mem=2G --time=60 --chdir={home}"))
     job = cluster.run("sbatch", "--parsable", str(script), str(home), str(PROGRAMS.parent)).strip().split(";")[0]
     until(lambda: beats(home, environment) >= DAEMONS, f"the daemon's parts are alive; log: {log}")
     workspace = yaml.safe_load((home / "workspace.yaml").read_text())
     assert workspace["load_from"][0]["grpc_server"]["port"] == code
     cluster.run("scancel", "--batch", "--signal=USR1", job)
     until(lambda: "the next job takes over" in log.read_text(), "the job makes way")
+    cluster.run("scancel", "--batch", "--signal=USR1", job)  # told twice, it makes way once
     (successor,) = until(lambda: [j for j in cluster.jobs() if j != job], "its successor is queued")
     until(lambda: job not in cluster.jobs(), "the job ends by itself")
     cluster.run("scancel", successor)

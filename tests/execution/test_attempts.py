@@ -35,6 +35,7 @@ def test_failed_counts_failures_since_the_last_success(tmp_path):
     ledger.record([attempt(), attempt(outcome="succeeded"), attempt(), attempt(outcome="interrupted"), attempt()])
     (failed,) = ledger.failed("n/bias", ["isr"]).values()
     assert failed.attempts == 2 and failed.data_id == {"detector": 1, "exposure": 7} and failed.transient
+    assert failed.redone  # its chain still holds what it made before
     assert failed.name == ("isr", data_id_key(failed.data_id))
     assert ledger.failed("n/bias", ["other"]) == {}
     ledger.record([attempt(outcome="succeeded")])

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = "bps"
 """Folder of all workflows, in that of the repository's records."""
-_STATE, _CANCELLED = "workflow.json", "cancelled"
+_STATE, CANCELLED = "workflow.json", "cancelled"
 """The file of what is known, which the driver writes, and one that is there if somebody asked for the end."""
 
 
@@ -66,7 +66,7 @@ class Workflow:
     @property
     def cancelled(self) -> bool:
         """Whether it was cancelled on request, by this program or another."""
-        return (self.folder / _CANCELLED).exists()
+        return (self.folder / CANCELLED).exists()
 
     @property
     def submissions(self) -> list[Submission]:
@@ -111,7 +111,7 @@ class Workflow:
             If what it has in Slurm does not end.
         """
         # Noted before anything is looked at: a driver that is about to submit looks for it when it has.
-        (self.folder / _CANCELLED).touch()
+        (self.folder / CANCELLED).touch()
         last = self.submissions[-1] if self.submissions else None
         if last is None or not last.alive():
             return False
@@ -121,7 +121,7 @@ class Workflow:
     def take_back_cancel(self) -> bool:
         """Forget that it was cancelled; return whether it was."""
         was = self.cancelled
-        (self.folder / _CANCELLED).unlink(missing_ok=True)
+        (self.folder / CANCELLED).unlink(missing_ok=True)
         return was
 
 

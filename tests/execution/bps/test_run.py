@@ -12,6 +12,7 @@ from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.execution import Ledger, WorkerPool, run_step
 from proc_decam_dagster.execution.bps import Bps, unfinished
 from proc_decam_dagster.execution.bps.submission import PROCESS, read_json
+from proc_decam_dagster.execution.bps.workflow import CANCELLED
 from proc_decam_dagster.execution.pool import PoolStopped
 from proc_decam_dagster.execution.status import survey_status
 
@@ -137,6 +138,36 @@ def test_a_process_that_only_watches_may_die(repository, steps, other_site):
     assert killed and report.ok and report.succeeded == 24
     attempts = Ledger.of(repository).attempts(CHAIN)
     assert len(attempts) == 24 and {a.outcome for a in attempts} == {"succeeded"}
+
+
+def test_cancelled_between_two_submissions_nothing_more_is_submitted(repository, steps, other_site, tmp_path):
+    """The quantum that is killed would be submitted once more."""
+    config = {"first:bad": [2], "first:badExposures": [101], "first:mode": "kill", "first:times": 1,
+              "first:memory": str(tmp_path / "memory")}  # fmt: skip
+    noted = []
+
+    def note_cancel(_) -> None:  # as one does who finds no process of it alive
+        (workflow,) = unfinished(repository.state_dir)
+        noted.append(len(workflow.submissions))
+        (workflow.folder / CANCELLED).touch()
+
+    options = {"pipeline": steps, "backend": Bps(other_site)}
+    with pytest.raises(SurveyError, match="was cancelled; what had finished is registered"):
+        run_step(repository, "bias", NIGHT, "chainOfTwo", config=config, progress=note_cancel, **options)
+    assert set(noted) == {1} and not unfinished(repository.state_dir)
+    assert 8 <= len(made(repository, "two")) < 12
+    assert run_step(repository, "bias", NIGHT, "chainOfTwo", **options).ok
+    assert len(made(repository, "two")) == len(set(made(repository, "two"))) == 12
+
+
+def test_folders_may_have_spaces_in_their_names(repository, steps, other_site, pool):
+    spacious = repository.root.with_name("a survey's repository")
+    repository.root.rename(spacious)
+    moved = type(repository)(spacious)
+    try:
+        assert run_step(moved, "bias", NIGHT, "chainOfTwo", pipeline=steps, backend=Bps(other_site)).succeeded == 24
+    finally:
+        moved.close()
 
 
 def test_a_site_that_runs_nothing_says_why(repository, steps, slurm_site):
