@@ -11,11 +11,12 @@ NAME = PACKAGE.name
 FACES = {
     "definitions", "assets", "checks", "instance", "partitions", "sensors", "schedules", "resources", "bridge", "cli",
 }  # fmt: skip
-GROUND = {"camera", "errors", "interrupts", "locks", "__version__"}
+GROUND = {"camera", "cores", "errors", "interrupts", "locks", "__version__"}
 ALLOWED = {
     "camera": set(),
     "errors": set(),
     "interrupts": set(),
+    "cores": set(),
     "locks": set(),
     "survey": set(),
     "archive": {"survey"},
