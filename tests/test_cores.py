@@ -1,3 +1,5 @@
+"""How many cores are asked for."""
+
 import os
 
 import pytest

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.locks import file_lock, holder
+from proc_decam_dagster.locks import file_lock, holder, is_locked
 
 HOLD = """
 import sys
@@ -26,6 +26,7 @@ def path(tmp_path):
 
 
 def test_another_process_is_refused_and_told_who_holds_it(path):
+    assert not is_locked(path) and not path.exists()
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
@@ -33,8 +34,10 @@ def test_another_process_is_refused_and_told_who_holds_it(path):
         refused = pytest.raises(SurveyError, match=f"20190401/bias is being worked on by process {other.pid} on")
         with refused, file_lock(path, "20190401/bias"):
             pass
+        assert is_locked(path)
         other.kill()
         other.wait()
+        assert not is_locked(path)
         with file_lock(path, "20190401/bias"):  # its death has freed it
             assert f"process {os.getpid()} " in holder(path)
 

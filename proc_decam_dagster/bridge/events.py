@@ -24,19 +24,14 @@ def tell_dagster(repository: "Repository", report: "PipelineReport", lacks: str 
     """
     if not os.environ.get("DAGSTER_HOME") or not report.steps:
         return False
+    import dagster as dg
+
     from proc_decam_dagster.resources import ButlerRepository
 
     try:
-        own = ButlerRepository.from_environment().path.resolve()
-    except ValueError as error:  # the settings of a resource are checked as it is made
-        log.warning("%s was processed, but Dagster could not be told: %s", report.chain, " ".join(str(error).split()))
-        return False
-    if own != Path(repository.root).resolve():
-        log.info("%s is not the repository of the Dagster instance (PROC_DECAM_REPO): it is told nothing", report.chain)
-        return False
-    import dagster as dg
-
-    try:
+        if ButlerRepository.from_environment().path.resolve() != Path(repository.root).resolve():
+            log.info("%s is not the repository of the Dagster instance (PROC_DECAM_REPO): not told", report.chain)
+            return False
         with dg.DagsterInstance.get() as instance:
             for event in events(instance, repository, report, lacks):
                 instance.report_runless_asset_event(event)

@@ -188,6 +188,14 @@ def workers_option(what: str, default: int = 4) -> Callable:
     return click.option("-J", "--workers", type=click.IntRange(1), default=default, show_default=True, help=what)
 
 
+def cores() -> int | None:
+    """Return `asked_cores`; what is wrong with it is wrong with the call."""
+    try:
+        return asked_cores()
+    except SurveyError as error:
+        raise click.UsageError(str(error)) from None
+
+
 def sciences(choice: str) -> list[str]:
     """Return the values of ``--science`` one by one."""
     return ["clean", "injected"] if choice == "both" else [choice]
@@ -259,11 +267,3 @@ def _set_level(ctx: click.Context, parameter: click.Parameter, value: str) -> No
 
 def _set_debug(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
     ctx.meta["debug"] = value
-
-
-def cores() -> int | None:
-    """Return `asked_cores`; what is wrong with it is wrong with the call."""
-    try:
-        return asked_cores()
-    except SurveyError as error:
-        raise click.UsageError(str(error)) from None

@@ -167,7 +167,7 @@ class WorkerPool:
         for worker in busy.values():
             if now > worker.deadline:
                 seconds = now - worker.since
-                ended.append(Ended(worker.work, None, TIME_LIMIT, f"killed after {seconds:.3g} s", seconds))
+                ended.append(Ended(worker.work, None, TIME_LIMIT, f"killed after {seconds:.1f} s", seconds))
                 self._kill(worker)
         return ended
 

@@ -184,6 +184,7 @@ class _StepRun:
         self.before: dict[QuantumName, FailedQuantum] = {}
         self.known_failed: set[QuantumName] = set()
         self.failures: dict[QuantumName, QuantumFailure] = {}
+        self.redo = False
 
     def take_up(self, pool: WorkerPool) -> None:
         """Wait for the workflows of this chain that earlier drivers have left, and take in what they made."""
@@ -209,6 +210,7 @@ class _StepRun:
 
     def loop(self, *, skip_existing: bool, once: bool) -> None:
         """Build and run graphs until one is empty, or nothing that was blocked is left."""
+        self.redo = not skip_existing
         while True:
             start = time.monotonic()
             run = self._new_run()
@@ -304,7 +306,7 @@ class _StepRun:
         data_id = json.loads(name[1])
         action = failures.action(
             exception, transient, root=str(self.repository.root), chain=self.chain, step=self.step, pipeline=self.path,
-            data_id=data_id,
+            data_id=data_id, redone=self.redo,
         )  # fmt: skip
         return QuantumFailure(name[0], data_id, exception, message, transient, attempts, action, earlier)
 

@@ -225,7 +225,7 @@ def _reason(frames: Frames | None, dataset: str, min_frames: int, partial: bool)
     if frames is None:
         return f"the pipeline made no {dataset}"
     if frames.number < min_frames:
-        return f"made from {frames.number} frames, expected at least {min_frames}"
+        return f"made from {frames.number} frames, expected at least {min_frames} (--min-frames)"
     if frames.missing and not partial:
         return f"made from {frames.wanted - len(frames.missing)} of {frames.wanted} frames"
     if frames.foreign:

@@ -79,6 +79,12 @@ def test_another_survey_s_instance_is_told_nothing(instance, repository, monkeyp
     assert not tell_dagster(repository, report("20190401/drp"))
 
 
+def test_a_wrong_setting_is_warned_of(instance, repository, monkeypatch, caplog):
+    monkeypatch.setenv("PROC_DECAM_ENGINE", "nonsense")
+    assert not tell_dagster(repository, report("20190401/drp"))
+    assert "Dagster could not be told" in caplog.text
+
+
 def test_an_instance_that_is_broken_is_warned_of(instance, repository, monkeypatch, tmp_path, caplog):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "dagster.yaml").write_text("storage: {mongodb: {}}\n")

@@ -142,6 +142,15 @@ def test_night_with_a_table_as_typed(below, opened, tmp_path):
     assert opened.remembered is not None
 
 
+def test_a_master_of_few_frames_is_certified_when_told(below, opened):
+    from proc_decam_dagster.repository.certify import MIN_FRAMES
+
+    proc_decam("night ./repo 20190401 --proc-types bias --min-frames 3")
+    assert below.named("run_nights")[0]["min_frames"] == 3
+    assert f"[default: {MIN_FRAMES}]" in proc_decam("night --help").stdout
+    assert "--min-frames" in proc_decam("night ./repo 20190401 --min-frames 0", 2).stderr
+
+
 def test_night_without_J_shares_the_cores(below, opened, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     proc_decam("night ./repo ./data/exposures.ecsv --nights '2019*' -J 4 --proc-types science")

@@ -86,7 +86,9 @@ def test_an_incomplete_set_is_withheld_unless_told(night, make):
 def test_too_few_frames_are_never_certified(night, make):
     make("bias", "20240101T000000Z", {"detector": 1}, {"detector": 25})
     expected = need(25) | need(1, frames=1)
-    assert certify(night, expected).refused == [({"detector": 1}, "made from 1 frames, expected at least 2")]
+    assert certify(night, expected).refused == [
+        ({"detector": 1}, "made from 1 frames, expected at least 2 (--min-frames)")
+    ]
     assert not certified(night)
     certify(night, expected, partial=True)
     assert certified(night) == {(25,): "20240101T000000Z"}

@@ -69,7 +69,7 @@ class _Worker:
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
             return None, LOST, f"worker {self._pid} {how}"
         self.close()
-        return None, TIME_LIMIT, f"killed after {time_limit:g} s"
+        return None, TIME_LIMIT, f"killed after {time_limit:.1f} s"
 
     def close(self) -> None:
         """Kill the worker."""

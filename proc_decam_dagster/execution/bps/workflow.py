@@ -146,11 +146,17 @@ def cancel(repository: "Repository", chain: str = "") -> list[Workflow]:
     """
     ended, errors = [], []
     for workflow in unfinished(Path(repository.state_dir), chain):
+        before = workflow.cancelled
         try:
             if workflow.cancel() or repository.is_locked(workflow.chain):
                 ended.append(workflow)
+            elif not before:  # it had ended by itself, and what it lost is not to be laid to this
+                workflow.take_back_cancel()
         except SurveyError as error:
             errors.append(error)
     if errors:
-        raise SurveyError("; ".join(e.found for e in errors), fix="; ".join(dict.fromkeys(e.fix for e in errors)))
+        others = f" ({', '.join(w.run for w in ended)}: cancelled)" if ended else ""
+        raise SurveyError(
+            "; ".join(e.found for e in errors) + others, fix="; ".join(dict.fromkeys(e.fix for e in errors))
+        )
     return ended
