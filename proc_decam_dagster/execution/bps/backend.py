@@ -52,6 +52,7 @@ class Bps:
     ) -> "GraphOutcome":
         """Run a graph to its end; ``options`` are those of `BpsRun`."""
         settings = self._settings  # wrong ones are told before anything is written
+        settings.require_folder(Path(repository.state_dir))
         workflow = Workflow.new(Path(repository.state_dir), chain=chain, step=step, run=run)
         write_graph(step_graph.components, workflow.graph)
         butler = repository.butler(writeable=True)

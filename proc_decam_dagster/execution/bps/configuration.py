@@ -46,6 +46,17 @@ class Settings:
             return max(1, int(keys["cores_per_node"]) * int(keys.get("nodes", 1)) * int(keys.get("max_blocks", 1)))
         return int(keys.get("cores", 0)) or os.cpu_count() or 1
 
+    def require_folder(self, folder: Path) -> None:
+        """Raise `SurveyError` if the workload management system cannot work below a folder.
+
+        Parsl starts its workers by a line for the shell in which it quotes no path.
+        """
+        if "parsl" in self.values["wmsServiceClass"].lower() and shlex.quote(str(folder)) != str(folder):
+            raise SurveyError(
+                f"Parsl cannot work in {folder}", "a path of letters, digits and ._-/ only",
+                "move the repository, or leave out --backend bps, --slurm and --site",
+            )  # fmt: skip
+
     def number(self, key: str) -> int:
         """Return a whole number of the configuration."""
         try:
