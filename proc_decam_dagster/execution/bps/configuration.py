@@ -51,7 +51,7 @@ class Settings:
 
         Parsl starts its workers by a line for the shell in which it quotes no path.
         """
-        if "parsl" in self.values["wmsServiceClass"].lower() and shlex.quote(str(folder)) != str(folder):
+        if "parsl" in self.values.get("wmsServiceClass", "").lower() and shlex.quote(str(folder)) != str(folder):
             raise SurveyError(
                 f"Parsl cannot work in {folder}", "a path of letters, digits and ._-/ only",
                 "move the repository, or leave out --backend bps, --slurm and --site",
