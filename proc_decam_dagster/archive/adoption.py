@@ -8,13 +8,14 @@ from pathlib import Path
 
 from astropy.table import Table
 
-from proc_decam_dagster.archive.downloads import Wanted, duplicates_in, open_ledger, run_checks, wanted_files
+from proc_decam_dagster.archive.checks import BAD, SPOILT, run_checks
 from proc_decam_dagster.archive.ledger import Entry
 from proc_decam_dagster.archive.outcomes import DownloadReport, Duplicate, FileResult, Outcome
 from proc_decam_dagster.archive.transfer import LOCK_NAME, md5_of
+from proc_decam_dagster.archive.wanted import Wanted, duplicates_in, open_ledger, wanted_files
 from proc_decam_dagster.errors import SurveyError
 
-IGNORED = (".part", ".bad", ".spoilt", ".ecsv", ".sqlite", ".sqlite-wal", ".sqlite-shm", LOCK_NAME)
+IGNORED = (".part", BAD, SPOILT, ".ecsv", ".sqlite", ".sqlite-wal", ".sqlite-shm", LOCK_NAME)
 
 
 def adopt(

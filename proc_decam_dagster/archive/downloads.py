@@ -1,21 +1,18 @@
 """Raw files onto disk: several at once, each verified, and what became of each is told by name."""
 
 import os
-import shutil
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
-import numpy as np
 from astropy.table import Table
 
+from proc_decam_dagster.archive.checks import bad_of, next_ended, places, set_aside, submit
 from proc_decam_dagster.archive.client import Archive
 from proc_decam_dagster.archive.errors import (
     ArchiveError,
@@ -27,14 +24,14 @@ from proc_decam_dagster.archive.errors import (
     Proprietary,
     TransferFailed,
 )
-from proc_decam_dagster.archive.ledger import Entry, Ledger
-from proc_decam_dagster.archive.outcomes import DownloadReport, Duplicate, FileResult, Outcome
+from proc_decam_dagster.archive.ledger import Ledger
+from proc_decam_dagster.archive.outcomes import DownloadReport, FileResult, Outcome
+from proc_decam_dagster.archive.planning import Left
 from proc_decam_dagster.archive.progress import Meter, Snapshot
-from proc_decam_dagster.archive.state import ledger_of_state, state_file_of
 from proc_decam_dagster.archive.transfer import FolderLock, SpaceGuard, md5_of, sync_folder
+from proc_decam_dagster.archive.wanted import Wanted, duplicates_in, open_ledger, wanted_files
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.interrupts import deferred
-from proc_decam_dagster.survey.exposures import FILE_NAME, file_name
 
 MISMATCHES = 2
 """How often a file with a wrong md5 is fetched before the archive itself is asked about it."""
@@ -42,136 +39,6 @@ LOG_SECONDS = 20.0
 TELL_SECONDS = 0.5
 SILENT_FILES = 4
 """Files in a row for which the archive did not answer, each asked for several times, after which it counts as down."""
-BAD, SPOILT = ".bad", ".spoilt"
-"""Ends of the names of what came with another md5 (gone once the file has come right), and of what was on disk so."""
-MAKE_IT = "make it with `proc-decam exposures`"
-SIZE_COLUMNS = ("filesize", "file_size")
-"""Columns in which a table may tell a file's bytes."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A file that a table asks for."""
-
-    md5: str
-    name: str
-    path: Path
-    obs_type: str = ""
-    size: int | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a download would do.
-
-    Attributes
-    ----------
-    there, missing : `list` [`Wanted`]
-        Files that are on disk and verified, and the others.
-    bytes : `float`
-        Bytes to fetch; of ``guessed`` files the size is not known and that of the others is taken.
-    seconds : `float` or `None`
-        From the rate of past downloads; `None` if there was none.
-    free : `int`
-        Bytes free on the disk.
-    """
-
-    there: list[Wanted]
-    missing: list[Wanted]
-    bytes: float
-    guessed: int
-    seconds: float | None
-    rate: float | None
-    free: int
-    duplicates: list[Duplicate]
-
-
-def wanted_files(exposures: Table, directory: Path) -> dict[str, Wanted]:
-    """Return the files of an exposure table by md5, each once.
-
-    Raises
-    ------
-    SurveyError
-        If the table lacks a column.
-    """
-    missing = [c for c in ("md5sum", "archive_filename") if c not in exposures.colnames]
-    if missing:
-        raise SurveyError(f"the exposure table has no column {', '.join(missing)}", fix=MAKE_IT)
-    rows = {c: exposures[c].tolist() for c in ("md5sum", "archive_filename", "obs_type") if c in exposures.colnames}
-    size_column = next((c for c in SIZE_COLUMNS if c in exposures.colnames), None)
-    sizes = exposures[size_column].tolist() if size_column else [None] * len(exposures)
-    kinds = rows.get("obs_type", [""] * len(exposures))
-    files: dict[str, Wanted] = {}
-    for md5, archive_name, kind, size in zip(rows["md5sum"], rows["archive_filename"], kinds, sizes):
-        name = file_name({"md5sum": md5, "archive_filename": archive_name})
-        size = int(size) if isinstance(size, (int, float)) and size > 0 else None
-        files.setdefault(
-            str(md5), Wanted(str(md5), os.path.basename(str(archive_name)), directory / name, str(kind), size)
-        )
-    return files
-
-
-def duplicates_in(exposures: Table) -> list[Duplicate]:
-    """Return the rows of a table that are the same file, or the same exposure twice under different md5s."""
-
-    def names(rows: Iterable[int]) -> tuple[str, ...]:
-        return tuple(file_name(exposures[int(i)]) for i in rows)
-
-    found = []
-    md5s = np.asarray(exposures["md5sum"]).astype(str)
-    for key, rows in _groups(md5s):
-        found.append(Duplicate("content", key, names(rows)))
-    if "EXPNUM" in exposures.colnames:
-        # An exposure's raw and its instcal are two things.
-        kinds = [np.asarray(exposures[c]).astype(str) for c in ("proc_type", "prod_type") if c in exposures.colnames]
-        keys = np.asarray([" ".join(p) for p in zip(np.asarray(exposures["EXPNUM"]).astype(str), *kinds)])
-        for _, rows in _groups(keys):
-            if len(set(md5s[rows])) > 1:
-                once = rows[np.unique(md5s[rows], return_index=True)[1]]
-                found.append(Duplicate("exposure number", str(exposures["EXPNUM"][int(rows[0])]), names(once)))
-    return found
-
-
-def _groups(keys: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Return (key, rows) of the keys that occur more than once."""
-    if not len(keys):
-        return []
-    order = np.argsort(keys, kind="stable")
-    starts = np.flatnonzero(np.r_[True, keys[order][1:] != keys[order][:-1]])
-    return [(str(keys[rows[0]]), rows) for rows in np.split(order, starts[1:]) if len(rows) > 1]
-
-
-def open_ledger(directory: Path, state_file: str | os.PathLike | None, *, read_only: bool = False) -> Ledger:
-    """Return the ledger that keeps a state file's rows; by default the one in the folder of images."""
-    state_file = Path(state_file) if state_file else state_file_of(directory / FILE_NAME)
-    return Ledger(ledger_of_state(state_file), state_file, read_only=read_only)
-
-
-def plan(exposures: Table, directory: str | os.PathLike, *, state_file: str | os.PathLike | None = None) -> Plan:
-    """Return what a download would do, without asking the archive; takes what `download` takes."""
-    directory = Path(directory).absolute()
-    files = wanted_files(exposures, directory)
-    with open_ledger(directory, state_file, read_only=True) as ledger:
-        known, means, rate = ledger.entries(), ledger.mean_sizes(), ledger.past_rate()
-    there = [f for f in files.values() if f.md5 in known and known[f.md5].unchanged()]
-    missing = [f for f in files.values() if not (f.md5 in known and known[f.md5].unchanged())]
-    expected, guessed = _expected_bytes(missing, known, means)
-    existing = next(p for p in (directory, *directory.parents) if p.exists())
-    return Plan(
-        there, missing, expected, guessed, expected / rate if rate else None, rate, shutil.disk_usage(existing).free,
-        duplicates_in(exposures),
-    )  # fmt: skip
-
-
-def _expected_bytes(files: Iterable[Wanted], known: dict[str, Entry], means: dict[str, float]) -> tuple[float, int]:
-    """Return the bytes of files, and of how many of them the size is guessed."""
-    expected, guessed = 0.0, 0
-    for file in files:
-        entry = known.get(file.md5)
-        size = file.size or (entry.size if entry else None)
-        guessed += size is None
-        expected += size or means.get(file.obs_type) or means.get("") or 0.0
-    return expected, guessed
 
 
 def download(
@@ -237,114 +104,6 @@ def download(
         )
 
 
-def verify(
-    exposures: Table,
-    directory: str | os.PathLike,
-    *,
-    jobs: int = 4,
-    state_file: str | os.PathLike | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> DownloadReport:
-    """Read the files of a table that are on disk, all of them, and compare their md5; nothing is fetched.
-
-    One that is spoilt is moved aside as ``.spoilt`` and entered as such, so that the next download fetches it. Takes
-    what `download` takes; files that are not on disk have the outcome `Outcome.ABSENT`.
-    """
-    directory = Path(directory).absolute()
-    files = wanted_files(exposures, directory)
-    start = time.monotonic()
-    with open_ledger(directory, state_file) as ledger:
-        known = ledger.entries()
-        ledger.want((f.md5, f.name, f.path, f.obs_type) for f in files.values())
-        try:
-            results = run_checks(
-                ledger, {md5: partial(_verified, f, known.get(md5)) for md5, f in files.items()}, jobs, progress
-            )
-        finally:
-            ledger.export_state()
-        return DownloadReport(
-            results, ledger.state_file, time.monotonic() - start, duplicates_in(exposures), ledger.path
-        )
-
-
-def run_checks(
-    ledger: Ledger, checks: dict[str, Callable[[], FileResult]], jobs: int, progress: Callable | None
-) -> list[FileResult]:
-    """Run checks of files in threads (md5 leaves the interpreter free), and write each outcome as it comes."""
-    results: dict[str, FileResult] = {}
-    pool, ended = ThreadPoolExecutor(max(jobs, 1)), SimpleQueue()
-    try:
-        with deferred():
-            keys = {_submit(pool, ended, check): key for key, check in checks.items()}
-        while len(results) < len(checks):
-            new = {keys[future]: future.result() for future in _next(ended)}
-            ledger.record(new.values())
-            for key, result in new.items():
-                results[key] = result
-                if progress:
-                    progress(len(results), len(checks), f"{result.path.name}: {result.outcome}")
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return [results[key] for key in checks]
-
-
-def _submit(pool: ThreadPoolExecutor, ended: SimpleQueue, task: Callable[[], FileResult]) -> Future:
-    """Let a thread do a task; its future comes through the queue when it has ended."""
-    future = pool.submit(task)
-    future.add_done_callback(ended.put)
-    return future
-
-
-def _next(ended: SimpleQueue, timeout: float | None = None) -> list[Future]:
-    """Return the tasks that have ended, after waiting for one of them; none if the time is over."""
-    try:
-        futures = [ended.get(timeout=timeout)]
-        while not ended.empty():
-            futures.append(ended.get_nowait())
-    except Empty:
-        return []
-    return [future for future in futures if not future.cancelled()]
-
-
-def _verified(file: Wanted, entry: Entry | None) -> FileResult:
-    """Read one file, wherever it is."""
-    for path in _places(file, entry):
-        result = FileResult(path, file.md5)
-        try:
-            before = os.stat(path)
-            found = md5_of(path)
-            now = os.stat(path)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            result.outcome, result.detail = Outcome.SPOILT, f"{path} cannot be read ({error.strerror or error})"
-            return result
-        if (before.st_mtime_ns, before.st_size) != (now.st_mtime_ns, now.st_size):
-            result.outcome, result.detail = Outcome.ABSENT, f"{path} is being written; verify it again later"
-            return result
-        result.checked_disk = True
-        if found == file.md5:
-            result.outcome, result.bytes, result.mtime_ns = Outcome.VERIFIED, now.st_size, now.st_mtime_ns
-        else:
-            aside = set_aside(path)
-            result.outcome = Outcome.SPOILT
-            result.detail = f"{path} has md5 {found}; moved to {aside.name}; download it again"
-        return result
-    return FileResult(file.path, file.md5, Outcome.ABSENT)
-
-
-def _places(file: Wanted, entry: Entry | None) -> list[Path]:
-    """Return where a file may be: where this download would put it, and where an earlier one did."""
-    return list(dict.fromkeys([file.path, *([Path(entry.path)] if entry and entry.path else [])]))
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a file that is not what its name says; return its new name."""
-    aside = path.with_name(path.name + SPOILT)
-    os.replace(path, aside)
-    return aside
-
-
 def _told(log: Callable[[str], None] | None) -> Callable[[int, int, str], None] | None:
     """Return a progress callback that writes lines, not more often than anybody would read."""
     if log is None:
@@ -358,28 +117,6 @@ def _told(log: Callable[[str], None] | None) -> Callable[[int, int, str], None] 
             log(f"{done}/{total} files; {what}")
 
     return progress
-
-
-class _Left:
-    """The bytes that are still to come: known sizes, and the mean of its kind for each file of unknown size."""
-
-    def __init__(self, files: list[Wanted], known: dict[str, Entry], means: dict[str, float]) -> None:
-        self.means = means
-        self.sizes = {f.md5: f.size or (known[f.md5].size if f.md5 in known else None) for f in files}
-        self.kinds = {f.md5: f.obs_type for f in files if self.sizes[f.md5] is None}
-        self.known, self.unknown = sum(s for s in self.sizes.values() if s), Counter(self.kinds.values())
-
-    def take(self, md5: str) -> None:
-        """A file is dealt with."""
-        size = self.sizes.pop(md5, 0)
-        if size is None:
-            self.unknown[self.kinds[md5]] -= 1
-        self.known -= size or 0
-
-    def bytes(self, mean: float) -> float:
-        """Return them; ``mean`` is that of the files that came so far."""
-        means = self.means | ({"": mean} if mean else {})
-        return self.known + sum(n * (means.get(kind) or means.get("") or 0.0) for kind, n in self.unknown.items())
 
 
 class _Worker:
@@ -396,7 +133,7 @@ class _Worker:
         self.finished: list[FileResult] = []
         self.full = threading.Event()
         self.silent = 0
-        self.left = _Left(
+        self.left = Left(
             [f for f in files.values() if not ((e := self.known.get(f.md5)) and e.unchanged())], self.known,
             ledger.mean_sizes(),
         )  # fmt: skip
@@ -414,9 +151,9 @@ class _Worker:
         try:
             with deferred():  # a thread in whose start an interrupt falls may never end
                 for file in self.files.values():
-                    _submit(pool, ended, partial(self.one, file))
+                    submit(pool, ended, partial(self.one, file))
             while len(results) < len(self.files):
-                new = [future.result() for future in _next(ended, TELL_SECONDS)]
+                new = [future.result() for future in next_ended(ended, TELL_SECONDS)]
                 self._record(new, results)
                 for result in new:
                     self.left.take(result.md5sum)
@@ -482,13 +219,15 @@ class _Worker:
     def _have(self, file: Wanted, result: FileResult) -> bool:
         """Whether the file is on disk and verified: by the ledger, if it is as it was then; else by reading it."""
         entry = self.known.get(file.md5)
-        for path in _places(file, entry):
+        for path in places(file, entry):
             try:
                 found = os.stat(path)
             except OSError:
                 continue
             same = entry is not None and Path(entry.path) == path and entry.unchanged()
             if (same and not self.check_disk) or md5_of(path) == file.md5:
+                if not same:  # a process that was killed may have renamed it, and no more
+                    bad_of(path).unlink(missing_ok=True)
                 result.path, result.outcome, result.checked_disk = path, Outcome.VERIFIED, True
                 result.bytes, result.mtime_ns = found.st_size, found.st_mtime_ns
                 return True
@@ -497,7 +236,7 @@ class _Worker:
         return False
 
     def _fetch(self, file: Wanted, result: FileResult) -> None:
-        md5, aside, seen = file.md5, file.path.with_name(file.path.name + BAD), []
+        md5, aside, seen = file.md5, bad_of(file.path), []
 
         def begin() -> None:
             result.attempts += 1
@@ -523,7 +262,7 @@ class _Worker:
                 result.fetched = result.checked_disk = True
                 result.outcome, result.detail = Outcome.VERIFIED, ""
                 result.bytes, result.mtime_ns = arrived.bytes, os.stat(file.path).st_mtime_ns
-                aside.unlink(missing_ok=True)  # of this run, or of one that was killed
+                aside.unlink(missing_ok=True)  # of this run, or of an earlier one
                 return
         finally:
             self.meter.end(md5, result.bytes if result.outcome is Outcome.VERIFIED else 0)

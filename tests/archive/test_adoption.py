@@ -8,7 +8,7 @@ import pytest
 from astropy.table import Table
 
 from proc_decam_dagster.archive import Ledger, Outcome, adopt, download, downloaded_md5s, plan, verify
-from proc_decam_dagster.archive.downloads import duplicates_in
+from proc_decam_dagster.archive.wanted import duplicates_in
 from proc_decam_dagster.errors import SurveyError
 
 

@@ -90,6 +90,17 @@ def test_each_outcome_has_its_name(local, client, tmp_path):
     assert state["0" * 32]["did_check_archive"] and not state["1" * 32]["valid_in_archive"]
 
 
+def test_what_came_wrong_is_gone_once_the_file_is_right(local, client, tmp_path):
+    """Also if the process that brought the file was killed between its renaming and all else."""
+    rows = [local.add("a.fits.fz", b"a"), local.add("b.fits.fz", b"b")]
+    paths = [tmp_path / f"{row['md5sum']}_{name}.fits.fz" for row, name in zip(rows, "ab")]
+    for path in paths:
+        path.with_name(path.name + ".bad").write_bytes(b"something else")
+    paths[0].write_bytes(b"a")
+    assert download(client, exposures_of(rows), tmp_path).counts == {Outcome.VERIFIED: 2}
+    assert not list(tmp_path.glob("*.bad")) and local.served[rows[0]["md5sum"]] == 0
+
+
 def test_passing_errors_are_no_failures(local, client, tmp_path):
     rows = [local.add("a.fits.fz", b"a")]
     local.failing["/api/retrieve"] = [500, 502]

@@ -7,8 +7,8 @@ import pytest
 from astropy.table import Table
 
 from proc_decam_dagster.archive import Archive, download, query_exposures
-from proc_decam_dagster.archive.downloads import Outcome
 from proc_decam_dagster.archive.errors import AuthFailed, QueryRefused
+from proc_decam_dagster.archive.outcomes import Outcome
 from proc_decam_dagster.simulation.server import USER, ArchiveServer
 from proc_decam_dagster.simulation.survey import FILES
 from proc_decam_dagster.survey.exposures import read_exposures
