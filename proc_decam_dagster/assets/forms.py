@@ -13,7 +13,7 @@ from pydantic import Field, create_model, field_validator
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.survey.calibration_policy import CalibrationPolicy
-from proc_decam_dagster.survey.proc_types import PROC_TYPES
+from proc_decam_dagster.survey.proc_types import MIN_FRAMES, PROC_TYPES
 
 _RANGE = re.compile(r"(\d+)(?:\.\.(\d+))?")
 
@@ -112,12 +112,16 @@ class Differencing(Processing):
 
 
 def form_of(proc_type: str, base: type[Processing]) -> type[Processing]:
-    """Return a proc type's form: the steps that it offers are those of its pipeline."""
+    """Return a proc type's form: the steps that it offers are those of its pipeline, and masters need frames."""
     steps = PROC_TYPES[proc_type].steps
     # Not a `Literal`: Dagster takes none within a list.
     choices = StrEnum(f"Step_{proc_type}", {step: step for step in steps})
     chosen = Field(default=[], description=f"Some of {', '.join(steps)}; all if empty")
-    return create_model(f"{base.__name__}_{proc_type}", __base__=base, steps=(list[choices], chosen))
+    fields = {"steps": (list[choices], chosen)}
+    if PROC_TYPES[proc_type].certifies:
+        needed = Field(default=str(MIN_FRAMES), description="Frames that a master must be made from to be certified")
+        fields["min_frames"] = (Literal["1", "2", "3", "4", "5", "6", "8", "10", "15", "20"], needed)
+    return create_model(f"{base.__name__}_{proc_type}", __base__=base, **fields)
 
 
 def detectors_where(text: str) -> str:

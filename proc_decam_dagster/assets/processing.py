@@ -8,6 +8,7 @@ import dagster as dg
 from proc_decam_dagster.assets.forms import Calibrated, Calibration, Processing
 from proc_decam_dagster.assets.presentation import measured, report_metadata, runs_of, versions_of
 from proc_decam_dagster.resources import Execution
+from proc_decam_dagster.survey.proc_types import PROC_TYPES
 
 if TYPE_CHECKING:
     from proc_decam_dagster.execution import PipelineReport
@@ -47,6 +48,8 @@ def run_chain(
         parts["partial"] = config.partial
     if isinstance(config, Calibrated):
         parts["calibrations"] = config.policy()
+    if PROC_TYPES[proc_type].certifies:
+        parts["min_frames"] = int(config.min_frames)
     pool = execution.pool(config.cores)
     context.log.info(f"{proc_type} {' '.join(map(str, names))}: building the first graph, for {pool.jobs} workers")
     report = run_pipeline(

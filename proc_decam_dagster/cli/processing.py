@@ -27,6 +27,7 @@ from proc_decam_dagster.cli.common import (
     workers_option,
 )
 from proc_decam_dagster.errors import SurveyError
+from proc_decam_dagster.survey.proc_types import MIN_FRAMES
 
 PROC_TYPES = ("bias", "flat", "drp", "science", "diff_drp")
 """What `night` takes; `survey.proc_types` knows them, this only tells a value from an argument."""
@@ -46,8 +47,8 @@ calibration_options = stack(
         help="Certify the masters that succeeded even if others did not, and process the raws that have theirs.",
     ),
     click.option(
-        "--min-frames", type=click.IntRange(1), metavar="N",
-        help="Frames that a master must be made from to be certified.  [default: 5]",
+        "--min-frames", type=click.IntRange(1), metavar="N", default=MIN_FRAMES, show_default=True,
+        help="Frames that a master must be made from to be certified.",
     ),
 )  # fmt: skip
 

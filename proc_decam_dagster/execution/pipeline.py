@@ -33,7 +33,7 @@ def run_pipeline(
     jobs: int | None = None,
     pool: WorkerPool | None = None,
     certify: bool = True,
-    min_frames: int | None = None,
+    min_frames: int = proc_types.MIN_FRAMES,
     calibrations: CalibrationPolicy = OWN,
     partial: bool = False,
     **options: Any,
@@ -59,7 +59,7 @@ def run_pipeline(
     certify : `bool`, optional
         Whether what the last step made is certified.
     min_frames : `int`, optional
-        Masters of fewer frames are not certified; the repository's default if not given.
+        Masters of fewer frames are not certified.
     calibrations : `CalibrationPolicy`, optional
         Where masters come from that the night lacks.
     partial : `bool`, optional
@@ -127,13 +127,13 @@ def _why_stop(chain: str, done: StepReport, *, strict: bool) -> str:
 
 
 def _certify(
-    repository: "Repository", row: proc_types.ProcType, night: str, where: str, min_frames: int | None, partial: bool
+    repository: "Repository", row: proc_types.ProcType, night: str, where: str, min_frames: int, partial: bool
 ) -> CertifyReport:
     """Certify what a calibration's last step made, then what people's overrides say."""
     frames = night_frames(repository, night, row.name, by_filter=row.certifies == datasets.FLAT, where=where)
     left_out = overridden(repository, night, row.certifies, frames)
     report = certify_calibrations(
-        repository, row.name, night, partial=partial, **({} if min_frames is None else {"min_frames": min_frames}),
+        repository, row.name, night, partial=partial, min_frames=min_frames,
         expected={m: n for m, n in frames.items() if m not in left_out},
         trusted=approved(repository, night, row.certifies, frames),
     )  # fmt: skip

@@ -17,6 +17,7 @@ from proc_decam_dagster.repository.queries import Master, master_of, night_frame
 from proc_decam_dagster.repository.repository import Repository
 from proc_decam_dagster.survey import datasets
 from proc_decam_dagster.survey.collections import calib_collection
+from proc_decam_dagster.survey.proc_types import MIN_FRAMES
 from proc_decam_dagster.survey.proc_types import proc_type as proc_type_row
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,6 @@ log = logging.getLogger(__name__)
 VALID_BEGIN, VALID_END = "2000-01-01T00:00:00", "2050-01-01T00:00:00"
 """A night's masters are chosen by their collection, so that their validity spans the survey."""
 ALL_BEGIN, ALL_END = "1970-01-01T00:00:00", "2100-01-01T00:00:00"
-MIN_FRAMES = 5
 LEFT_OUT = "frames that they hold are left out by now"
 
 

@@ -131,6 +131,8 @@ _ROWS = (
 )  # fmt: skip
 PROC_TYPES = {row.name: row for row in _ROWS}
 ALIASES = {"science": "drp"}
+MIN_FRAMES = 5
+"""Frames that a master must be made from to be certified, unless somebody says otherwise."""
 
 
 def proc_type(name: str) -> ProcType:

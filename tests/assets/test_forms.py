@@ -2,9 +2,9 @@
 
 import pytest
 
-from proc_decam_dagster.assets.forms import Calibrated, Processing, detectors_where, form_of
+from proc_decam_dagster.assets.forms import Calibrated, Calibration, Processing, detectors_where, form_of
 from proc_decam_dagster.survey.calibration_policy import OWN
-from proc_decam_dagster.survey.proc_types import PROC_TYPES
+from proc_decam_dagster.survey.proc_types import MIN_FRAMES, PROC_TYPES
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,15 @@ def test_steps_are_those_of_the_pipeline():
         assert row.select_steps(",".join(form(steps=[row.steps[-1]]).steps)) == [row.steps[-1]]
         with pytest.raises(ValueError, match="steps"):
             form(steps=["step9"])
+
+
+def test_masters_need_frames_as_many_as_on_the_command_line():
+    for name, row in PROC_TYPES.items():
+        form = form_of(name, Calibrated)
+        assert (getattr(form(), "min_frames", None) == str(MIN_FRAMES)) == bool(row.certifies)
+    assert form_of("bias", Calibration)(min_frames="2").min_frames == "2"
+    with pytest.raises(ValueError, match="min_frames"):
+        form_of("bias", Calibration)(min_frames="none")
 
 
 def test_the_policy_of_the_launch_dialog():

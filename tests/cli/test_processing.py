@@ -143,7 +143,7 @@ def test_night_with_a_table_as_typed(below, opened, tmp_path):
 
 
 def test_a_master_of_few_frames_is_certified_when_told(below, opened):
-    from proc_decam_dagster.repository.certify import MIN_FRAMES
+    from proc_decam_dagster.survey.proc_types import MIN_FRAMES
 
     proc_decam("night ./repo 20190401 --proc-types bias --min-frames 3")
     assert below.named("run_nights")[0]["min_frames"] == 3
