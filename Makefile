@@ -5,8 +5,8 @@ export OMP_NUM_THREADS ?= 1
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
-# Twice the cores of a small machine: tests of Slurm and of Dagster's services wait most of the time.
-SIDE_BY_SIDE := -n 4 --no-loadscope-reorder
+# One more than the cores of a small machine: tests of Slurm and of Dagster's services wait most of the time.
+SIDE_BY_SIDE := -n 3
 
 # What `make demo` and `make dev` look at; make demo SEED=2 DETECTORS=25,31 SKY=210.5,-12.3
 SEED ?= 1
