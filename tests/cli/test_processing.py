@@ -147,7 +147,7 @@ def test_a_master_of_few_frames_is_certified_when_told(below, opened):
 
     proc_decam("night ./repo 20190401 --proc-types bias --min-frames 3")
     assert below.named("run_nights")[0]["min_frames"] == 3
-    assert f"[default: {MIN_FRAMES}]" in proc_decam("night --help").stdout
+    assert f"[default: {MIN_FRAMES}; x>=1]" in " ".join(proc_decam("night --help").stdout.split())
     assert "--min-frames" in proc_decam("night ./repo 20190401 --min-frames 0", 2).stderr
 
 
