@@ -226,7 +226,7 @@ class _Worker:
                 continue
             same = entry is not None and Path(entry.path) == path and entry.unchanged()
             if (same and not self.check_disk) or md5_of(path) == file.md5:
-                if not same:  # a process that was killed may have renamed it, and no more
+                if path == file.path and not same:  # a process that was killed may have renamed it, and no more
                     bad_of(path).unlink(missing_ok=True)
                 result.path, result.outcome, result.checked_disk = path, Outcome.VERIFIED, True
                 result.bytes, result.mtime_ns = found.st_size, found.st_mtime_ns
