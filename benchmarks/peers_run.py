@@ -35,19 +35,42 @@ def reproject(image, variance, mask, *, wcs_in, wcs_out, shape, whole):
     return work
 
 
-def bias(stack, *, bottleneck):
-    """Return a call that combines zeros as ccdproc's guide does, with or without the bottleneck library's medians."""
+def _signal(raw, amplifier):
+    """Return an amplifier's pixels without the level of its overscan (median of each row)."""
+    import ccdproc
+    from astropy.nddata import CCDData
+
+    x0, y0, x1, y1 = amplifier["data"]
+    a, _, b, _ = amplifier["overscan"]
+    frame = CCDData(raw[y0:y1].astype(np.float32), unit="adu")
+    frame = ccdproc.subtract_overscan(frame, frame[:, a:b], overscan_axis=1, median=True)
+    return ccdproc.trim_image(frame[:, x0:x1])
+
+
+def bias(stack, *, amplifiers, bottleneck, whole):
+    """Return a call that combines zeros as ccdproc's guide does, with or without the bottleneck library's medians.
+
+    With ``whole`` it begins with raw frames, as ours does; else with frames whose overscan is off and trimmed.
+    """
     if not bottleneck:
         sys.modules["bottleneck"] = None  # an import of it fails, as where it is not installed
     import ccdproc
     from astropy.nddata import CCDData
     from astropy.stats import mad_std
 
-    frames = [CCDData(frame.astype(np.float32), unit="adu") for frame in stack]
-    return lambda: ccdproc.combine(
-        frames, method="average", sigma_clip=True, sigma_clip_low_thresh=5, sigma_clip_high_thresh=5,
-        sigma_clip_func=np.ma.median, sigma_clip_dev_func=mad_std, mem_limit=8e9, dtype=np.float32,
-    )  # fmt: skip
+    def prepared():
+        return [CCDData(np.hstack([_signal(raw, each).data for each in amplifiers]), unit="adu") for raw in stack]
+
+    def combined(frames):
+        return ccdproc.combine(
+            frames, method="average", sigma_clip=True, sigma_clip_low_thresh=5, sigma_clip_high_thresh=5,
+            sigma_clip_func=np.ma.median, sigma_clip_dev_func=mad_std, mem_limit=8e9, dtype=np.float32,
+        )  # fmt: skip
+
+    if whole:
+        return lambda: combined(prepared())
+    frames = prepared()
+    return lambda: combined(frames)
 
 
 def isr(raw, bias, bias_noise, flat, flat_noise, bad, *, amplifiers, whole):
@@ -65,13 +88,6 @@ def isr(raw, bias, bias_noise, flat, flat_noise, bad, *, amplifiers, whole):
     bias = CCDData(bias, uncertainty=StdDevUncertainty(bias_noise), unit="adu")
     flat = CCDData(flat, uncertainty=StdDevUncertainty(flat_noise), unit=u.dimensionless_unscaled)
 
-    def signal(amplifier):
-        x0, y0, x1, y1 = amplifier["data"]
-        a, _, b, _ = amplifier["overscan"]
-        frame = CCDData(raw[y0:y1].astype(np.float32), unit="adu")
-        frame = ccdproc.subtract_overscan(frame, frame[:, a:b], overscan_axis=1, median=True)
-        return ccdproc.trim_image(frame[:, x0:x1])
-
     def correct(amplifier, frame, other):
         left, _, right, _ = amplifier["box"]
         if whole:
@@ -87,7 +103,7 @@ def isr(raw, bias, bias_noise, flat, flat_noise, bad, *, amplifiers, whole):
         return frame
 
     def work():
-        signals = [signal(amplifier) for amplifier in amplifiers]
+        signals = [_signal(raw, amplifier) for amplifier in amplifiers]
         # pixels of both amplifiers that are read at the same time: mirrored
         others = [CCDData(each.data[:, ::-1], unit="adu") for each in signals[::-1]]
         frames = [correct(*each) for each in zip(amplifiers, signals, others)]

@@ -37,6 +37,9 @@ def bench_science(folder: Path, ccds: int | None = None) -> Iterator[dict[str, A
     from science_sample import Sample
     from science_timing import bandwidth, figure
 
+    from proc_decam_dagster.execution import heap
+
+    heap.keep_freed()  # as a worker does
     if kept := os.environ.get("SCIENCE_DATA"):
         folder = Path(kept)
     folder.mkdir(parents=True, exist_ok=True)

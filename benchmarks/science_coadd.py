@@ -28,6 +28,8 @@ from proc_decam_dagster.simulation.rendering import draw_stars
 
 SHAPE = (2208, 4256)
 """Patch that holds the CCD, turned as the sky has it."""
+IN_MEMORY = 10**9
+"""Bytes of pixels that the coadd may keep in memory: no scratch file is timed."""
 RADIUS = 4.0
 """Of the apertures that noise is measured in, pixels."""
 STAR = 1e6
@@ -60,7 +62,7 @@ def figures(
     exposures, warps, _ = made
     wcs = patch_wcs(exposures[0])
     warp_in, _ = cpu_of(lambda: [warp([exposure], wcs, SHAPE) for exposure in exposures], 3)
-    coadd_in, _ = cpu_of(lambda: coadd(warps, len(warps), SHAPE), 3)
+    coadd_in, _ = cpu_of(lambda: coadd(warps, len(warps), SHAPE, memory_bytes=IN_MEMORY), 3)
     say("warps and coadds timed; peers follow")
     cards = [each.to_header_string(relax=True) for each in (exposures[0].wcs, wcs)]
     planes = {name: getattr(exposures[0], name) for name in ("image", "variance", "mask")}
@@ -99,16 +101,18 @@ def _against_swarp(exposures, wcs, folder: Path, say) -> Iterator[dict[str, Any]
         weight = np.where(good, 1 / exposure.variance, 0).astype(np.float32)
         fits.writeto(path.with_suffix(".weight.fits"), weight, overwrite=True)
 
-    def ours() -> None:
-        made = []
+    def warps() -> Iterator[MaskedImage]:
         for path in paths:
             image, weight = fitsio.read(path), fitsio.read(path.with_suffix(".weight.fits"))
             header = fits.getheader(path)
-            variance = np.divide(1, weight, out=np.full_like(weight, np.inf), where=weight > 0)
-            mask = np.where(weight > 0, 0, NODATA).astype(np.int32)
+            with np.errstate(divide="ignore"):
+                variance = 1 / weight
+            mask = np.where(weight > 0, np.int32(0), np.int32(NODATA))
             source = MaskedImage(image, variance, mask, WCS(header), None, header["FLXSCALE"])
-            made.append(warp([source], wcs, SHAPE, repair=False))
-        combined, _ = coadd(made, len(made), SHAPE)
+            yield warp([source], wcs, SHAPE, repair=False)
+
+    def ours() -> None:
+        combined, _ = coadd(warps(), len(paths), SHAPE, memory_bytes=IN_MEMORY)
         fitsio.write(folder / "ours.fits", combined.image, header=dict(wcs.to_header()), clobber=True)
         fitsio.write(folder / "ours.weight.fits", 1 / combined.variance, clobber=True)
 

@@ -37,6 +37,9 @@ def _prepare(folder: str) -> None:
     warnings.simplefilter("ignore")
     from science_sample import Sample
 
+    from proc_decam_dagster.execution import heap
+
+    heap.keep_freed()  # as a worker does
     _sample = Sample(Path(folder), lambda text: None)
     _first, _ = _calibrate(_sample.expnums("object")[0])
 
@@ -47,6 +50,7 @@ def _first_seconds() -> float:
 
 def _calibrate(expnum: int) -> tuple[float, float]:
     """Reduce one CCD, masters read from files too; return its CPU seconds and the peak memory of the process, GB."""
+    from proc_decam_dagster.execution import heap
     from proc_decam_dagster.instrument.image_file import write_image
 
     start = cpu_seconds()
@@ -56,6 +60,8 @@ def _calibrate(expnum: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory(prefix="decam-bench-") as folder:
         write_image(f"{folder}/calexp.fits", made.exposure)
         made.sources.write(f"{folder}/sources.parquet", format="parquet")
+    del image, made
+    heap.give_back()
     return cpu_seconds() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 

@@ -16,6 +16,7 @@ from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.isr import Master, correct, measure_overscans
 from proc_decam_dagster.pixels.mask import UNUSABLE
 from proc_decam_dagster.pixels.photometry import psf_fluxes
+from proc_decam_dagster.pixels.readout import Readout
 from proc_decam_dagster.tasks.curated import crosstalk_matrix, linearity_tables
 from proc_decam_dagster.tasks.raw import amplifiers
 
@@ -43,13 +44,27 @@ def _bias(sample, bytes_per_second, python, folder) -> Iterator[dict[str, Any]]:
         return combine_frames(frames, len(raws), readouts)
 
     seconds, combined = cpu_of(work)
-    stack = np.stack([raw.data for raw in raws])
-    peers = {
-        name: (peer_seconds(python, "bias", folder, {"stack": stack}, bottleneck=fast), wanted)
-        for name, fast, wanted in (("ccdproc", False, 100.0), ("ccdproc with bottleneck", True, None))
-    }
-    moved = stack.nbytes + combined.mean.nbytes + combined.variance.nbytes
-    yield from speed(f"bias combine of {len(raws)}", seconds, 0.35, moved, bytes_per_second, peers)
+    overscans = [measure_overscans(raw.data, readouts) for raw in raws]
+    frames = [Frame(raw.data, each) for raw, each in zip(raws, overscans)]
+    alone, _ = cpu_of(lambda: combine_frames(frames, len(raws), readouts))
+    arrays, parts = {"stack": np.stack([raw.data for raw in raws])}, [_regions(part) for part in readouts]
+
+    def peers(whole: bool, wanted: float | None) -> dict[str, tuple[float | None, float | None]]:
+        options = {"amplifiers": parts, "whole": whole}
+        return {
+            name: (peer_seconds(python, "bias", folder, arrays, bottleneck=fast, **options), aim)
+            for name, fast, aim in (("ccdproc", False, wanted), ("ccdproc with bottleneck", True, None))
+        }
+
+    name = f"bias combine of {len(raws)}"
+    moved = arrays["stack"].nbytes + combined.mean.nbytes + combined.variance.nbytes
+    yield from speed(name, seconds, 0.35, moved, bytes_per_second, peers(True, 100.0))
+    yield from speed(f"{name}, overscans measured before", alone, None, moved, bytes_per_second, peers(False, None))
+
+
+def _regions(part: Readout) -> dict[str, list[int]]:
+    """Return where an amplifier lies, as the peers' program takes it."""
+    return {name: [int(v) for v in getattr(part, name)] for name in ("data", "overscan", "box")}
 
 
 def _isr(sample, bytes_per_second, python, folder):
@@ -60,10 +75,8 @@ def _isr(sample, bytes_per_second, python, folder):
     seconds, image = cpu_of(lambda: correct(raw.data, readouts, **options), 5)
     tables = linearity(sample.detector)
     parts = [
-        {"data": [int(v) for v in part.data], "overscan": [int(v) for v in part.overscan],
-         "box": [int(v) for v in part.box], "gain": part.gain, "read_noise": part.read_noise,
-         "saturation": part.saturation, "leak": float(leaks[k, 1 - k][0]),
-         "adu": np.asarray(tables[part.name].adu, float).tolist(),
+        {**_regions(part), "gain": part.gain, "read_noise": part.read_noise, "saturation": part.saturation,
+         "leak": float(leaks[k, 1 - k][0]), "adu": np.asarray(tables[part.name].adu, float).tolist(),
          "correction": np.asarray(tables[part.name].correction, float).tolist()}
         for k, part in enumerate(readouts)
     ]  # fmt: skip

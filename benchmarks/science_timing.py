@@ -68,7 +68,7 @@ def bandwidth(repeats: int = 7) -> float:
 
 
 def speed(
-    name: str, seconds: float, target: float, moved: float, bytes_per_second: float,
+    name: str, seconds: float, target: float | None, moved: float, bytes_per_second: float,
     peers: dict[str, tuple[float | None, float | None]] | None = None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Yield a stage's CPU seconds, how far it is from the memory's limit, and each peer's seconds and ratio.
@@ -77,7 +77,7 @@ def speed(
     ----------
     name : `str`
     seconds, target : `float`
-        CPU seconds reached and wanted.
+        CPU seconds reached and wanted; the latter may be `None`.
     moved : `float`
         Bytes that the stage cannot but read and write: its inputs and outputs once.
     bytes_per_second : `float`

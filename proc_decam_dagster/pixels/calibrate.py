@@ -52,7 +52,7 @@ class CalibrationSettings:
 
     detection_snr: float = 5.0
     background_box: int = 128
-    psf_degree: int = 2
+    psf_degree: int = 3
     psf_min_stars: int = 8
     astrometry_min_stars: int = 12
     zero_point_min_stars: int = 5

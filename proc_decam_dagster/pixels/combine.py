@@ -21,7 +21,7 @@ THRESHOLD = 4.5
 GROUP = 24
 """Frames held in memory at once."""
 
-TILE = 256
+TILE = 512
 """Columns combined at once, so that all frames of a tile fit the processor's first cache."""
 
 
@@ -121,6 +121,27 @@ def _exact(values, n, weights, slopes, floors, systematic, threshold, order):  #
 
 
 @jit
+def _extend(values, weights, k, n, m, low, high, total):  # pragma: no cover - compiled
+    """Take frames ``k`` to ``k + 3`` into the lowest, the highest and the weighted sum of ``m`` pixels.
+
+    What is kept is read and written once for four frames; beyond the ``n`` that there are the last one stands in, with
+    no weight. What was lowest is compared in the midst of the others: as the last it would become a masked store, which
+    many processors do ten times slower.
+    """
+    first, second = values[k], values[min(k + 1, n - 1)]
+    third, fourth = values[min(k + 2, n - 1)], values[min(k + 3, n - 1)]
+    w0 = weights[k]
+    w1 = weights[k + 1] if k + 1 < n else np.float32(0)
+    w2 = weights[k + 2] if k + 2 < n else np.float32(0)
+    w3 = weights[k + 3] if k + 3 < n else np.float32(0)
+    for i in range(m):
+        a, b, c, d = first[i], second[i], third[i], fourth[i]
+        low[i] = min(min(a, b), min(min(c, d), low[i]))
+        high[i] = max(max(a, b), max(max(c, d), high[i]))
+        total[i] += (w0 * a + w1 * b) + (w2 * c + w3 * d)
+
+
+@jit
 def _combine(
     frames, n, raw_y0, raw_x0, levels, source_levels, coefficient, source_x0, mirrored, offset, has_offset, table, x0,
     n_columns,
@@ -136,6 +157,8 @@ def _combine(
     centre = np.empty(tile, np.float32)
     pixel = np.empty(n, np.float32)
     order = np.empty(n, np.float32)
+    entry = np.empty(tile, np.uint32)
+    fraction = np.empty(tile, np.float32)
     all_weight = np.float32(0)
     all_slope = np.float32(0)
     all_floor = np.float32(0)
@@ -170,22 +193,17 @@ def _combine(
                     for i in range(m):
                         row[i] -= shift[i]
                 if linear:
-                    linearise(row, m, table)
+                    linearise(row, m, table, entry, fraction)
                 scale = scales[k]
                 if scale != 1:
                     for i in range(m):
                         row[i] *= scale
-                weight = weights[k]
-                if k == 0:
-                    for i in range(m):
-                        low[i] = row[i]
-                        high[i] = row[i]
-                        centre[i] = weight * row[i]
-                else:
-                    for i in range(m):
-                        low[i] = min(low[i], row[i])
-                        high[i] = max(high[i], row[i])
-                        centre[i] += weight * row[i]
+            for i in range(m):
+                low[i] = values[0, i]
+                high[i] = values[0, i]
+                centre[i] = 0
+            for k in range(0, n, 4):
+                _extend(values, weights, k, n, m, low, high, centre)
             out = mean[y, x0 + start : x0 + start + m]
             noise = variance[y, x0 + start : x0 + start + m]
             for i in range(m):
@@ -291,9 +309,9 @@ def combine(
 def _scatter(
     stack: FrameStack, amplifier: int, bias: Master | None, arguments: list, mean: np.ndarray, table: np.ndarray
 ) -> float:
-    """Return the frames' robust scatter about the mean over the noise model's, on 32 rows."""
+    """Return the frames' robust scatter about the mean over the noise model's, on 16 rows."""
     (x0, y0, x1, y1), (u0, v0, u1, v1) = stack.readouts[amplifier].box, stack.readouts[amplifier].data
-    step = max((y1 - y0) // 32, 1)
+    step = max((y1 - y0) // 16, 1)
     rows, columns = slice(y0, y1, step), slice(x0, x1)
     factor, weights, slopes, floors = arguments
     centre = mean[rows, columns]
@@ -302,7 +320,8 @@ def _scatter(
         value = raw[v0:v1:step, u0:u1] - stack.overscans[k][amplifier].levels[::step, None]
         value = np.ascontiguousarray(value - bias.image[rows, columns] if bias else value, np.float32)
         if len(table) > 2:
-            linearise(value.ravel(), value.size, table)
+            room = np.empty(value.size, np.uint32), np.empty(value.size, np.float32)
+            linearise(value.ravel(), value.size, table, *room)
         value *= factor[k]
         # The frame is part of the mean, which takes its share of the deviation.
         share = 1 - weights[k] / weights.sum()

@@ -6,7 +6,9 @@ import numpy as np
 import sep
 
 from proc_decam_dagster.pixels.failure import MeasurementFailure
+from proc_decam_dagster.pixels.jit import jit
 from proc_decam_dagster.pixels.psf_model import FWHM_PER_SIGMA
+from proc_decam_dagster.pixels.smoothing import blur, gaussian_profile
 
 sep.set_extract_pixstack(4_000_000)
 sep.set_sub_object_limit(4096)
@@ -19,7 +21,8 @@ class Detections:
     Attributes
     ----------
     sources : `numpy.ndarray`
-        Structured array of `sep.extract`: ``x, y, a, b, theta, npix, peak, flux, flag …``.
+        Structured array of `sep.extract`: ``x, y, a, b, theta, npix, flag …`` of the filtered image, ``peak`` and
+        ``flux`` of the image itself.
     segmentation : `numpy.ndarray`, (ny, nx), int32
         Number of the source that each pixel belongs to, counted from 1; 0 is sky.
     """
@@ -29,13 +32,20 @@ class Detections:
 
 
 def matched_filter(fwhm: float) -> np.ndarray:
-    """Return a Gaussian of a full width at half maximum in pixels, unit sum, odd size."""
+    """Return one side of the profile of a Gaussian of a full width at half maximum in pixels, to two sigma."""
     sigma = fwhm / FWHM_PER_SIGMA
-    half = max(1, int(np.ceil(2 * sigma)))
-    offset = np.arange(-half, half + 1)
-    profile = np.exp(-(offset**2) / (2 * sigma**2))
-    kernel = np.outer(profile, profile)
-    return kernel / kernel.sum()
+    return gaussian_profile(sigma, max(1, int(np.ceil(2 * sigma))))
+
+
+@jit
+def _measure(image, segmentation, flux, peak):  # pragma: no cover - compiled
+    """Add up the pixels of each source, and look for its highest."""
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            if segmentation[y, x] > 0:
+                number = segmentation[y, x] - 1
+                flux[number] += image[y, x]
+                peak[number] = max(peak[number], image[y, x])
 
 
 def detect(
@@ -72,26 +82,25 @@ def detect(
 
     Notes
     -----
-    `sep` is called with the plain convolution (``filter_type="conv"``), whose threshold is relative to the unfiltered
-    noise; its default ``"matched"`` filter finds several times as many sources at the same number, most of them noise.
+    The image is convolved here, which takes a tenth of `sep`'s time for it, and `sep` finds sources in the result. Like
+    its ``filter_type="conv"`` this has its threshold relative to the unfiltered noise; its default ``"matched"`` filter
+    finds several times as many sources at the same number, most of them noise.
     """
-    kernel = matched_filter(fwhm)
+    profile = matched_filter(fwhm)
+    power = profile[0] ** 2 + 2 * (profile[1:] ** 2).sum()  # of one axis
+    image = np.ascontiguousarray(image, np.float32)
+    filtered = blur(image if excluded is None else np.where(excluded, np.float32(0), image), profile, mirrored=False)
     try:
         sources, segmentation = sep.extract(
-            np.ascontiguousarray(image, np.float32),
-            float(snr * np.sqrt((kernel**2).sum())),
-            err=np.ascontiguousarray(noise, np.float32),
-            mask=excluded,
-            minarea=min_pixels,
-            filter_kernel=kernel,
-            filter_type="conv",
-            deblend_nthresh=32,
-            deblend_cont=0.005 if deblend else 1.0,
-            clean=True,
-            segmentation_map=True,
-        )
+            filtered, float(snr * power), err=np.ascontiguousarray(noise, np.float32), mask=excluded,
+            minarea=min_pixels, filter_kernel=None, deblend_nthresh=32, deblend_cont=0.005 if deblend else 1.0,
+            clean=True, segmentation_map=True,
+        )  # fmt: skip
     except Exception as error:  # sep raises bare Exception with a text
         raise MeasurementFailure(f"detection at {snr} sigma overflowed: {error}", threshold=snr) from error
+    flux, peak = np.zeros(len(sources)), np.full(len(sources), -np.inf)
+    _measure(image, segmentation, flux, peak)
+    sources["flux"], sources["peak"] = flux, peak
     return Detections(sources, segmentation)
 
 

@@ -51,14 +51,13 @@ def score_image(difference: MaskedImage, min_usable: float = 0.5) -> Score:
     min_usable : `float`
         Least fraction of the filter's weight on good pixels.
     """
-    good = (difference.mask & planes.UNUSABLE) == 0
-    good &= np.isfinite(difference.image) & np.isfinite(difference.variance) & (difference.variance > 0)
-    weight = np.where(good, 1 / np.where(good, difference.variance, 1), 0).astype(np.float32)
+    good = ~planes.unusable(difference.image, difference.variance, difference.mask)
     if not good.any():
         return Score(np.zeros(difference.shape, np.float32), 1.0)
-    weight /= np.float32(np.median(weight[::5, ::5][good[::5, ::5]]) if good[::5, ::5].any() else weight.max())
-    data = np.where(good, difference.image, 0).astype(np.float32) * weight
-    norm = np.float32(np.median(difference.variance[good][::11]))
+    thinned = difference.variance.ravel()[::11][good.ravel()[::11]]
+    norm = np.float32(np.median(thinned if len(thinned) else difference.variance[good]))
+    weight, data = (np.empty(difference.shape, np.float32) for _ in range(2))
+    _weigh(difference.image, difference.variance, good, norm, weight, data)
     coverage = good.astype(np.float32)
     numerator, information, seen = (np.empty(difference.shape, np.float32) for _ in range(3))
     tiles = Tiles(difference.shape, difference.psf.size // 2)
@@ -71,11 +70,31 @@ def score_image(difference: MaskedImage, min_usable: float = 0.5) -> Score:
             seen[tile.slices] = 1
         else:
             seen[tile.slices] = tiles.crop(tiles.spectrum(coverage, tile) * second, tile) / (psf**2).sum()
-    usable = (seen > min_usable) & (information > 0) & good
-    score = np.where(usable, numerator / np.sqrt(np.where(usable, information, 1) * norm), 0).astype(np.float32)
+    score, usable = np.empty(good.shape, np.float32), np.empty(good.shape, np.bool_)
+    _significance(numerator, information, seen, good, np.float32(min_usable), norm, score, usable)
     scale = _blank_scatter(score, usable, difference.psf.size // 2)
     score /= np.float32(scale)
     return Score(score, scale)
+
+
+@jit
+def _weigh(image, variance, good, norm, weight, data):
+    """Write the weight of every pixel, the inverse of its variance in units of ``norm``, and its value times that."""
+    zero = np.float32(0)
+    for j in range(image.shape[0]):
+        for i in range(image.shape[1]):
+            weight[j, i] = norm / variance[j, i] if good[j, i] else zero
+            data[j, i] = image[j, i] * weight[j, i] if good[j, i] else zero
+
+
+@jit
+def _significance(numerator, information, seen, good, least, norm, score, usable):
+    """Write the score, and where enough was seen for one; 0 elsewhere."""
+    zero = np.float32(0)
+    for j in range(score.shape[0]):
+        for i in range(score.shape[1]):
+            usable[j, i] = (seen[j, i] > least) & (information[j, i] > zero) & good[j, i]
+            score[j, i] = numerator[j, i] / np.sqrt(information[j, i] * norm) if usable[j, i] else zero
 
 
 def _blank_scatter(score: np.ndarray, usable: np.ndarray, reach: int, step: int = 3) -> float:

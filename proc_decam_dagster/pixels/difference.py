@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_dilation, gaussian_filter
+from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
 from proc_decam_dagster.pixels.decorrelation import HALF as WHITENING_HALF
@@ -12,11 +12,12 @@ from proc_decam_dagster.pixels.decorrelation import kernel_transform, noise_gain
 from proc_decam_dagster.pixels.failure import MeasurementFailure
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.kernel_basis import KernelBasis
-from proc_decam_dagster.pixels.mask import EDGE, NODATA, SAT, SUSPECT, UNUSABLE, extent
+from proc_decam_dagster.pixels.mask import EDGE, NODATA, SAT, SUSPECT, UNUSABLE, extent, grown, unusable
 from proc_decam_dagster.pixels.matching import fit_kernel, select_stamps
 from proc_decam_dagster.pixels.photometry import psf_fluxes
 from proc_decam_dagster.pixels.psf_model import FWHM_PER_SIGMA, PsfModel
 from proc_decam_dagster.pixels.psf_transform import fit_psf_model
+from proc_decam_dagster.pixels.smoothing import gaussian
 from proc_decam_dagster.pixels.tiles import Tiles, convolve
 
 BRIGHT_STAR_ERROR = 0.012
@@ -89,22 +90,18 @@ def calibrated(image: MaskedImage) -> MaskedImage:
     )
 
 
-def unusable(image: MaskedImage) -> np.ndarray:
+def spoilt_pixels(image: MaskedImage) -> np.ndarray:
     """Return which pixels cannot be used: masked, without a value, or right beside saturated ones."""
-    bad = (image.mask & UNUSABLE) != 0
+    bad = unusable(image.image, image.variance, image.mask)
     saturated = (image.mask & SAT) != 0
     if saturated.any():
-        bad |= binary_dilation(saturated, iterations=SATURATION_GROWTH)
-    return bad | ~np.isfinite(image.image) | ~np.isfinite(image.variance) | (image.variance <= 0)
+        bad |= grown(saturated, SATURATION_GROWTH)
+    return bad
 
 
-def choose_direction(science: PsfModel, template: PsfModel, at: tuple[float, float] | None = None) -> str:
-    """Return which image is to be convolved, ``template`` or ``science``: the one with the sharper PSF.
-
-    Compared at pixel x, y, by default at the middle.
-    """
-    at = at or (science.shape[1] / 2, science.shape[0] / 2)
-    return "template" if science.fwhm(*at) >= template.fwhm(*at) else "science"
+def choose_direction(science_fwhm: float, template_fwhm: float) -> str:
+    """Return which image is to be convolved, ``template`` or ``science``: the one with the sharper PSF."""
+    return "template" if science_fwhm >= template_fwhm else "science"
 
 
 def subtract(
@@ -146,15 +143,17 @@ def subtract(
     science, template = calibrated(science), calibrated(template)
     if science.shape != template.shape:
         raise ValueError(f"science image {science.shape} and template {template.shape} differ in shape")
-    bad_science, bad_template = unusable(science), unusable(template)
+    bad_science, bad_template = spoilt_pixels(science), spoilt_pixels(template)
     if (bad_science | bad_template).mean() > 0.98:
         raise MeasurementFailure("science image and template have no usable pixels in common")
     # a template that reaches a part of the image says nothing of its PSF, nor of the kernel, elsewhere
     box = extent(~(bad_science | bad_template))
     middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    fwhm = {"science": science.psf.fwhm(*middle), "template": template.psf.fwhm(*middle)}
     direction = settings.direction
     if direction == "auto":
-        direction = choose_direction(science.psf, template.psf, middle)
+        direction = choose_direction(fwhm["science"], fwhm["template"])
+    sharp_fwhm, broad_fwhm = fwhm[direction], fwhm["science" if direction == "template" else "template"]
     sharp, broad = (template, science) if direction == "template" else (science, template)
     bad_sharp, bad_broad = (bad_template, bad_science) if direction == "template" else (bad_science, bad_template)
     filled_sharp, filled_broad = _fill(sharp, bad_sharp, broad, bad_broad), _fill(broad, bad_broad, sharp, bad_sharp)
@@ -163,8 +162,9 @@ def subtract(
     noise = Noise(_sky_variance(sharp, bad_sharp), _sky_variance(broad, bad_broad), *shapes)
 
     ny, nx = science.shape
-    basis = KernelBasis.for_seeing(sharp.psf.fwhm(*middle), broad.psf.fwhm(*middle))
-    variance = np.where(bad_sharp | bad_broad, 0, sharp.variance + broad.variance).astype(np.float32)
+    basis = KernelBasis.for_seeing(sharp_fwhm, broad_fwhm)
+    variance = sharp.variance + broad.variance
+    variance[bad_sharp | bad_broad] = 0
     suspect = ((science.mask | template.mask) & SUSPECT) != 0
     cx = np.clip(np.asarray(x, float) + 0.5, 0, nx - 1).astype(int)
     cy = np.clip(np.asarray(y, float) + 0.5, 0, ny - 1).astype(int)
@@ -188,14 +188,14 @@ def subtract(
     unit = 1.0 if direction == "template" else -1.0 / kernel.total
     # small defects were filled with the other image's pixels; beside large ones the convolution is wrong
     large = bad_sharp & (((sharp.mask & (SAT | EDGE | NODATA)) != 0) | ~np.isfinite(sharp.image))
-    spoilt = bad_broad | bad_sharp | binary_dilation(large, iterations=CONVOLUTION_GROWTH)
+    spoilt = bad_broad | bad_sharp | grown(large, CONVOLUTION_GROWTH)
     residual[spoilt] = 0
     residual *= np.float32(unit)
     image, spread = _whiten(residual, kernel.kernel, basis.half, sharp, broad, noise)
     spread *= np.float32(unit**2)
     brightness = np.maximum(model if direction == "template" else filled_broad, 0) * np.float32(abs(unit))
-    spread += np.float32(settings.bright_star_error**2) * _spread_out(brightness**2, broad.psf.fwhm(*middle))
-    spread += np.float32(WING_ERROR**2) * _wings(brightness, WING_FWHM * broad.psf.fwhm(*middle)) ** 2
+    spread += np.float32(settings.bright_star_error**2) * _spread_out(brightness**2, broad_fwhm)
+    spread += np.float32(WING_ERROR**2) * _wings(brightness, WING_FWHM * broad_fwhm) ** 2
 
     mask = science.mask | template.mask
     mask[spoilt & ((mask & UNUSABLE) == 0)] |= NODATA
@@ -216,8 +216,8 @@ def subtract(
         "match_chi2": float(np.median(fit.chi2)),
         "pixel_noise_scale": noise_scale,
         "psf_flux_noise_scale": psf_flux_scatter(difference, blank),
-        "science_fwhm_px": science.psf.fwhm(*middle),
-        "template_fwhm_px": template.psf.fwhm(*middle),
+        "science_fwhm_px": fwhm["science"],
+        "template_fwhm_px": fwhm["template"],
         "difference_fwhm_px": psf.fwhm(*middle),
         "template_noise_ratio": float(np.sqrt(noise.sharp / noise.broad) ** (1 if direction == "template" else -1)),
         "covered_fraction": float(1 - (template.mask & NODATA != 0).mean()),
@@ -253,7 +253,9 @@ def blank_sky_scatter(image: np.ndarray, variance: np.ndarray, blank: np.ndarray
 
 def _fill(image: MaskedImage, bad: np.ndarray, other: MaskedImage, bad_other: np.ndarray) -> np.ndarray:
     """Return the pixels, bad ones replaced by the other image's, or by zero where that is bad too."""
-    return np.where(bad, np.where(bad_other, np.float32(0), other.image), image.image).astype(np.float32)
+    filled = np.array(image.image, np.float32)
+    filled[bad] = np.where(bad_other[bad], np.float32(0), other.image[bad])
+    return filled
 
 
 def _spread_out(squares: np.ndarray, fwhm: float) -> np.ndarray:
@@ -262,7 +264,7 @@ def _spread_out(squares: np.ndarray, fwhm: float) -> np.ndarray:
     What PSF matching leaves of a star is rings of both signs, largest on the flanks and beyond: its square falls off
     less steeply than the star's own.
     """
-    return gaussian_filter(squares, fwhm / FWHM_PER_SIGMA / np.sqrt(2), truncate=3.0)
+    return gaussian(squares, fwhm / FWHM_PER_SIGMA / np.sqrt(2), truncate=3.0)
 
 
 def _wings(brightness: np.ndarray, sigma: float, block: int = 4) -> np.ndarray:

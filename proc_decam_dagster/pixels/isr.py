@@ -60,32 +60,35 @@ def source_row(raw, y, x0, n, mirrored, level, out):  # pragma: no cover - compi
 def _correct(
     raw, raw_y0, raw_x0, n, levels, source_x0, source_levels, mirrored, leak, source_saturation, table,
     bias, has_bias, flat, has_flat, x0, gain, floor, flat_variance, saturation, suspect, image, variance, mask,
+    saturated,
 ):  # pragma: no cover - compiled  # fmt: skip
-    """Correct one amplifier; return how many of its pixels are saturated, and whether all are finite."""
+    """Correct one amplifier; mark the rows with saturated pixels, and return whether all are finite."""
     signal = np.empty(n, np.float32)
     source = np.zeros(n, np.float32)
     offset = np.zeros(n, np.float32)
     response = np.ones(n, np.float32)
+    entry = np.empty(n, np.uint32)
+    fraction = np.empty(n, np.float32)
     zero = np.float32(0)
     one = np.float32(1)
     coefficient, onset = leak[0], leak[1]
     linear = len(table) > 2
-    saturated = 0
     finite = True
     for y in range(image.shape[0]):
         counts = raw[raw_y0 + y, raw_x0 : raw_x0 + n]
         level = levels[y]
-        highest = zero
+        highest = np.int32(0)  # of integers: a highest of floats takes one at a time, for one may be NaN
         for i in range(n):
-            value = np.float32(counts[i])
-            highest = max(highest, value)
-            signal[i] = value - level
+            highest = max(highest, np.int32(counts[i]))
+            signal[i] = np.float32(counts[i]) - level
         source_highest = zero
         if coefficient != 0:
             source_row(raw, raw_y0 + y, source_x0, n, mirrored, source_levels[y], source)
+            peak = np.int32(0)
             for i in range(n):
-                source_highest = max(source_highest, source[i])
+                peak = max(peak, np.int32(raw[raw_y0 + y, source_x0 + i]))
                 signal[i] -= coefficient * source[i]
+            source_highest = np.float32(peak) - source_levels[y]
             if source_highest > onset:
                 for i in range(n):
                     excess = source[i] - onset
@@ -96,7 +99,7 @@ def _correct(
             for i in range(n):
                 signal[i] -= offset[i]
         if linear:
-            linearise(signal, n, table)
+            linearise(signal, n, table, entry, fraction)
         pixels = image[y, x0 : x0 + n]
         variances = variance[y, x0 : x0 + n]
         bits = mask[y, x0 : x0 + n]
@@ -121,30 +124,26 @@ def _correct(
             check += pixels[i] * zero  # NaN where one is not finite
         finite = finite and check == zero
         if highest >= suspect:
+            saturated[y] |= highest >= saturation
             for i in range(n):
                 if counts[i] >= saturation:
                     bits[i] |= SAT
-                    saturated += 1
                 elif counts[i] >= suspect:
                     bits[i] |= SUSPECT
         if coefficient != 0 and source_highest >= source_saturation - source_levels[y]:
             for i in range(n):
                 if source[i] >= source_saturation - source_levels[y]:
                     bits[i] |= CROSSTALK
-    return saturated, finite
+    return finite
 
 
 @jit
-def _grow(mask, bit):  # pragma: no cover - compiled
-    """Set a bit in the eight neighbours of every pixel that has it."""
+def _grow(mask, bit, rows):  # pragma: no cover - compiled
+    """Set a bit in the eight neighbours of every pixel that has it; ``rows`` says in which rows these are."""
     ny, nx = mask.shape
     mark = np.int32(1 << 30)
     for y in range(ny):
-        row = mask[y]
-        union = np.int32(0)
-        for x in range(nx):
-            union |= row[x]
-        if union & bit == 0:
+        if not rows[y]:
             continue
         for x in range(nx):
             if mask[y, x] & bit == 0 or mask[y, x] & mark:
@@ -154,8 +153,9 @@ def _grow(mask, bit):  # pragma: no cover - compiled
                     if mask[v, u] & bit == 0:
                         mask[v, u] |= bit | mark
     for y in range(ny):
-        for x in range(nx):
-            mask[y, x] &= ~mark
+        if rows[max(y - 1, 0)] or rows[y] or rows[min(y + 1, ny - 1)]:
+            for x in range(nx):
+                mask[y, x] &= ~mark
 
 
 def leak_terms(crosstalk: np.ndarray | None, victim: int, source: int) -> np.ndarray:
@@ -222,12 +222,12 @@ def correct(
         metadata=dict(metadata or {}),
     )  # fmt: skip
     nothing = np.zeros((1, 1), np.float32)
-    saturated, all_finite = 0, True
+    saturated, all_finite = np.zeros(shape[0], np.bool_), True
     for victim, readout in enumerate(readouts):
         source = 1 - victim
         other = readouts[source]
         floor = readout.read_noise**2 + (bias.variance * readout.gain**2 if bias else 0.0)
-        count, finite = _correct(
+        finite = _correct(
             raw, readout.data[1], readout.data[0], readout.data[2] - readout.data[0], overscans[victim].levels,
             other.data[0], overscans[source].levels, readout.flip_x != other.flip_x,
             leak_terms(crosstalk, victim, source), np.float32(other.saturation),
@@ -235,9 +235,9 @@ def correct(
             bias.image if bias else nothing, bias is not None, flat.image if flat else nothing, flat is not None,
             readout.box[0], np.float32(readout.gain), np.float32(floor), np.float32(flat.variance if flat else 0.0),
             np.float32(readout.saturation), np.float32(SUSPECT_LEVEL * readout.saturation),
-            image.image, image.variance, image.mask,
+            image.image, image.variance, image.mask, saturated,
         )  # fmt: skip
-        saturated, all_finite = saturated + count, all_finite and finite
+        all_finite = all_finite and finite
         if readout.name in dead:
             x0, y0, x1, y1 = readout.box
             image.mask[y0:y1, x0:x1] |= BAD
@@ -245,6 +245,6 @@ def correct(
         lost = ~np.isfinite(image.image)
         image.image[lost], image.variance[lost] = 0, np.nanmedian(image.variance[::8, ::8])
         image.mask[lost] |= BAD
-    if saturated:
-        _grow(image.mask, np.int32(SAT))
+    if saturated.any():
+        _grow(image.mask, np.int32(SAT), saturated)
     return image

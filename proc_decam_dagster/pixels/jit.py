@@ -1,12 +1,14 @@
-"""Compilation settings of numba kernels: a cache that survives read-only installs, and NaN-safe fast arithmetic."""
+"""Compilation settings of numba kernels: a cache that survives read-only installs, and NaN-safe fast arithmetic.
+
+Numba is imported when the first kernel is called: those who only build graphs of what is done already never need it.
+"""
 
 import os
 import tempfile
 from collections.abc import Callable
+from functools import cache, cached_property, update_wrapper
 from pathlib import Path
 from typing import Any
-
-import numba
 
 NAN_SAFE_FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
 """Liberties that change rounding only. ``nnan`` and ``ninf`` stay out: NaN and inf mean "no value" in our arrays."""
@@ -33,15 +35,36 @@ def cache_dir(package: Path, home: Path, temporary: Path) -> Path | None:
     return home / "proc-decam" / "numba" if _writable(home) else temporary / f"proc-decam-numba-{os.getuid()}"
 
 
-def _configure_cache() -> None:
-    if numba.config.CACHE_DIR:  # NUMBA_CACHE_DIR: the user has chosen
-        return
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME") or "/nonexistent") / ".cache")
-    if folder := cache_dir(Path(__file__).parent, home, Path(tempfile.gettempdir())):
-        numba.config.CACHE_DIR = str(folder)
+@cache
+def _numba() -> Any:
+    """Import numba, and tell it where compiled kernels are kept."""
+    import numba
+
+    if not numba.config.CACHE_DIR:  # else NUMBA_CACHE_DIR: the user has chosen
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME") or "/nonexistent") / ".cache")
+        if folder := cache_dir(Path(__file__).parent, home, Path(tempfile.gettempdir())):
+            numba.config.CACHE_DIR = str(folder)
+    return numba
 
 
-_configure_cache()
+class Kernel:
+    """A function that numba compiles when it is first called, from Python or by another kernel."""
+
+    def __init__(self, function: Callable, settings: dict[str, Any]) -> None:
+        self._function, self._settings = function, settings
+        update_wrapper(self, function)
+
+    @cached_property
+    def _dispatcher(self) -> Any:
+        return _numba().njit(**self._settings)(self._function)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What numba takes this for where another kernel names it."""
+        return self._dispatcher._numba_type_
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self._dispatcher(*arguments, **named)
 
 
 def jit(function: Callable | None = None, **options: Any) -> Callable:
@@ -50,4 +73,4 @@ def jit(function: Callable | None = None, **options: Any) -> Callable:
     Use as ``@jit`` or, with numba options that override ours, ``@jit(fastmath=False)``.
     """
     settings = {"cache": True, "nogil": True, "fastmath": NAN_SAFE_FASTMATH, "error_model": "numpy"} | options
-    return numba.njit(**settings) if function is None else numba.njit(**settings)(function)
+    return Kernel(function, settings) if function is not None else lambda given: Kernel(given, settings)

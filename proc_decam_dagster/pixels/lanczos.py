@@ -87,27 +87,33 @@ def resample(image, variance, mask, around, grid_x, grid_y, step, scale, table, 
         dx_dx, dy_dx = 0.5 * (x01 - x00 + x11 - x10) / step, 0.5 * (y01 - y00 + y11 - y10) / step
         dx_dy, dy_dy = 0.5 * (x10 - x00 + x11 - x01) / step, 0.5 * (y10 - y00 + y11 - y01) / step
         factor = np.float32(scale * abs(dx_dx * dy_dy - dx_dy * dy_dx))
+        squared = factor * factor
+        inside = low_x >= 2 and low_y >= 2 and high_x < width - 3 and high_y < height - 3
+        first = cell_x * step
         for j in range(cell_y * step, min((cell_y + 1) * step, ny)):
             t = (j - cell_y * step) / step
             start_x, start_y = x00 + (x10 - x00) * t, y00 + (y10 - y00) * t
             slope_x = (x01 + (x11 - x01) * t - start_x) / step
             slope_y = (y01 + (y11 - y01) * t - start_y) / step
-            for offset in range(min(step, nx - cell_x * step)):
-                i = cell_x * step + offset
-                x = start_x + slope_x * offset
-                y = start_y + slope_y * offset
-                if x < 2 or y < 2 or x >= width - 3 or y >= height - 3 or out_mask[j, i] & _NODATA == 0:
+            values, errors, bits = out[j, first:], out_variance[j, first:], out_mask[j, first:]
+            for i in range(min(step, nx - first)):
+                x = start_x + slope_x * i
+                y = start_y + slope_y * i
+                if not inside and (x < 2 or y < 2 or x >= width - 3 or y >= height - 3):
+                    continue
+                if bits[i] & _NODATA == 0:
                     continue
                 x0, y0 = int(x), int(y)
-                wx = table[int((x - x0) * phases + 0.5)]
-                wy = table[int((y - y0) * phases + 0.5)]
-                total = weighted_sum(image, y0 - 2, x0 - 2, wx, wy)
+                # Indices without a sign: a negative one would be looked for, and would count from the end.
+                phase_x, phase_y = np.uint32((x - x0) * phases + 0.5), np.uint32((y - y0) * phases + 0.5)
+                total = weighted_sum(image, y0 - 2, x0 - 2, table[phase_x], table[phase_y])
+                nearest_x, nearest_y = np.uint32(x + 0.5), np.uint32(y + 0.5)
                 if math.isnan(total):
-                    out_mask[j, i] |= mask[int(y + 0.5), int(x + 0.5)]
+                    bits[i] |= mask[nearest_y, nearest_x]
                     continue
-                out[j, i] = total * factor
-                out_variance[j, i] = variance[int(y + 0.5), int(x + 0.5)] * factor * factor
-                out_mask[j, i] = around[y0, x0]
+                values[i] = total * factor
+                errors[i] = variance[nearest_y, nearest_x] * squared
+                bits[i] = around[np.uint32(y0), np.uint32(x0)]
 
 
 @jit

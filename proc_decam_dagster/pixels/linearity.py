@@ -40,16 +40,23 @@ def correction_table(adu: np.ndarray, correction: np.ndarray, highest: int = 655
 
 
 @jit
-def linearise(signal, n, table):  # pragma: no cover - compiled
-    """Correct the first ``n`` signals (ADU above bias), in place; NaN and negative ones stay."""
+def linearise(signal, n, table, entry, fraction):  # pragma: no cover - compiled
+    """Correct the first ``n`` signals (ADU above bias), in place; NaN and negative ones stay.
+
+    ``entry`` (uint32) and ``fraction`` (float32) are room for ``n`` values: where in the table is worked out for many
+    at once, which the look-up itself cannot be.
+    """
     inverse = np.float32(1 / STEP)
     last = np.float32(len(table) - 1.001)
     zero = np.float32(0)
     for i in range(n):
         position = signal[i] * inverse
-        if not position > zero:
-            position = zero
-        position = min(position, last)
+        position = position if position > zero else zero
+        position = position if position < last else last
         k = np.int32(position)
+        entry[i] = np.uint32(k)
+        fraction[i] = position - np.float32(k)
+    for i in range(n):
+        k = entry[i]
         low = table[k]
-        signal[i] += low + (position - np.float32(k)) * (table[k + 1] - low)
+        signal[i] += low + fraction[i] * (table[k + np.uint32(1)] - low)

@@ -39,6 +39,46 @@ def _count(mask, bits):  # pragma: no cover - compiled
     return count
 
 
+@jit
+def _mark_unusable(image, variance, mask, bits, out):  # pragma: no cover - compiled
+    huge = np.float32(3e38)
+    for y in range(mask.shape[0]):
+        values, errors, flags, row = image[y], variance[y], mask[y], out[y]
+        for x in range(len(row)):
+            known = (abs(values[x]) < huge) & (errors[x] < huge) & (errors[x] > 0)
+            row[x] = ((flags[x] & bits) != 0) | (not known)
+
+
+def unusable(image: np.ndarray, variance: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return which pixels are masked as `UNUSABLE`, or have no finite value or no finite, positive variance."""
+    out = np.empty(mask.shape, np.bool_)
+    _mark_unusable(image, variance, mask, np.int32(UNUSABLE), out)
+    return out
+
+
+@jit
+def _grow(flags, radius, out):  # pragma: no cover - compiled
+    ny, nx = flags.shape
+    for y in range(ny):
+        row, any_set = flags[y], False
+        for x in range(nx):
+            any_set |= row[x]
+        if not any_set:
+            continue
+        for x in range(nx):
+            if row[x]:
+                for v in range(max(y - radius, 0), min(y + radius + 1, ny)):
+                    reach = radius - abs(v - y)
+                    out[v, max(x - reach, 0) : x + reach + 1] = True
+
+
+def grown(flags: np.ndarray, radius: int) -> np.ndarray:
+    """Return a boolean image, (ny, nx), whose set pixels are grown by ``radius`` steps along rows and columns."""
+    out = flags.copy()
+    _grow(flags, radius, out)
+    return out
+
+
 def fraction(mask: np.ndarray, bits: int) -> float:
     """Return the fraction of the pixels of an integer mask, (ny, nx), with any of ``bits`` set; NaN of no pixel."""
     return _count(mask, bits) / mask.size if mask.size else float("nan")

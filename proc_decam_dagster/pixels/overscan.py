@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.ndimage import median_filter
 
 from proc_decam_dagster.pixels.jit import jit
 from proc_decam_dagster.pixels.readout import Readout
@@ -52,18 +51,18 @@ def _order(low, high, n):  # pragma: no cover - compiled
 
 
 @jit
-def _trimmed_rows(raw, y0, y1, x0, x1, mean, variance):  # pragma: no cover - compiled
+def _trimmed_rows(strip, mean, variance):  # pragma: no cover - compiled
     """First estimate: each row's trimmed mean and trimmed variance."""
-    n = x1 - x0
+    ny, n = strip.shape
     drop = int(n * TRIMMED)
-    values = np.empty((n, BLOCK), np.float32)
+    values = np.empty((n, BLOCK), strip.dtype)
     offsets = np.empty(BLOCK, np.float32)
     squares = np.empty(BLOCK, np.float32)
-    for start in range(y0, y1, BLOCK):
-        m = min(BLOCK, y1 - start)
+    for start in range(0, ny, BLOCK):
+        m = min(BLOCK, ny - start)
         for y in range(m):
             for i in range(n):
-                values[i, y] = np.float32(raw[start + y, x0 + i])
+                values[i, y] = strip[start + y, i]
         # The lowest tenth goes to one end and the highest to the other; the order of the rest does not matter.
         for k in range(drop):
             for i in range(k, n - 1 - k):
@@ -76,27 +75,27 @@ def _trimmed_rows(raw, y0, y1, x0, x1, mean, variance):  # pragma: no cover - co
         for i in range(drop, n - drop):
             row = values[i]
             for y in range(m):
-                offset = row[y] - middle[y]
+                offset = np.float32(row[y]) - np.float32(middle[y])
                 offsets[y] += offset
                 squares[y] += offset * offset
         count = n - 2 * drop
         for y in range(m):
-            mean[start - y0 + y] = middle[y] + offsets[y] / count
-            variance[start - y0 + y] = (squares[y] - offsets[y] * offsets[y] / count) / (count - 1)
+            mean[start + y] = np.float32(middle[y]) + offsets[y] / count
+            variance[start + y] = (squares[y] - offsets[y] * offsets[y] / count) / (count - 1)
 
 
 @jit
-def _clipped_rows(raw, y0, y1, x0, x1, limit, mean, variance):  # pragma: no cover - compiled
+def _clipped_rows(strip, limit, mean, variance):  # pragma: no cover - compiled
     """Mean and variance of each row's pixels within ``limit`` of its first estimate; ``mean`` is replaced."""
     zero = np.float32(0)
     limit = np.float32(limit)
-    for y in range(y0, y1):
-        pixels = raw[y, x0:x1]
-        centre = np.float32(mean[y - y0])
+    for y in range(strip.shape[0]):
+        pixels = strip[y]
+        centre = np.float32(mean[y])
         total = zero
         square = zero
         count = np.int32(0)
-        for i in range(x1 - x0):
+        for i in range(len(pixels)):
             offset = np.float32(pixels[i]) - centre
             inside = abs(offset) <= limit
             offset = offset if inside else zero
@@ -104,10 +103,10 @@ def _clipped_rows(raw, y0, y1, x0, x1, limit, mean, variance):  # pragma: no cov
             square += offset * offset
             count += np.int32(1) if inside else np.int32(0)
         if count > 1:
-            mean[y - y0] = centre + total / count
-            variance[y - y0] = (square - total * total / count) / (count - 1)
+            mean[y] = centre + total / count
+            variance[y] = (square - total * total / count) / (count - 1)
         else:
-            variance[y - y0] = np.nan
+            variance[y] = np.nan
 
 
 @cache
@@ -126,6 +125,8 @@ def _smooth(rows: np.ndarray, window: int) -> np.ndarray:
 
 def _trend(rows: np.ndarray, window: int, group: int = 10) -> np.ndarray:
     """Return the running median of rows over a window, evaluated for groups of rows and interpolated between them."""
+    from scipy.ndimage import median_filter
+
     group = min(group, len(rows))
     count = len(rows) // group
     medians = np.median(rows[: count * group].reshape(count, group), axis=1)
@@ -155,13 +156,13 @@ def measure_overscan(raw: np.ndarray, readout: Readout, window: int = WINDOW) ->
     row itself as far as the rows really jitter (a Wiener weight: the jitter's share of the observed deviation). Rows
     whose overscan holds charge of a saturated star are replaced by their neighbours' level.
     """
-    y0, y1 = readout.data[1], readout.data[3]
-    x0, x1 = readout.overscan[0], readout.overscan[2]
+    x0, y0, x1, y1 = readout.overscan[0], readout.data[1], readout.overscan[2], readout.data[3]
+    strip = np.ascontiguousarray(raw[y0:y1, x0:x1])  # every row is far from the next: fetched once
     rows = np.empty(y1 - y0, np.float64)
     variance = np.empty_like(rows)
-    _trimmed_rows(raw, y0, y1, x0, x1, rows, variance)
+    _trimmed_rows(strip, rows, variance)
     sigma = np.sqrt(max(np.median(variance) / TRIMMED_VARIANCE, 1 / 12))
-    _clipped_rows(raw, y0, y1, x0, x1, 4 * sigma, rows, variance)
+    _clipped_rows(strip, 4 * sigma, rows, variance)
     noise = float(np.sqrt(np.nanmedian(variance)))
 
     window = min(window, (len(rows) - 1) // 2 * 2 - 1)

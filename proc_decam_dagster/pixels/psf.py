@@ -15,7 +15,7 @@ from proc_decam_dagster.pixels.psf_shape import denoise
 HIDDEN_IN_FWHM = 1.3
 """Radius around a neighbour whose pixels are not used, in units of the seeing."""
 
-WEIGHT_LIMIT = 0.5
+WEIGHT_LIMIT = 0.3
 """Noise that is added to that of each star in the weights, relative to the median star's."""
 
 SMALL_MISFIT = 0.01
@@ -131,9 +131,13 @@ def _recentred(image: np.ndarray, x: float, y: float, half: int) -> np.ndarray |
 
 
 def _degree(n_stars: int, wanted: int) -> int:
-    """Return the highest degree that a number of stars can carry: three stars a term."""
+    """Return the highest degree that a number of stars can carry.
+
+    A quadratic is worth its noise from three stars a term on; what a cubic adds is so small in DECam's PSF that it
+    takes four times as many.
+    """
     degree = wanted
-    while degree and 3 * (degree + 1) * (degree + 2) // 2 > n_stars:
+    while degree and (3 if degree <= 2 else 12) * (degree + 1) * (degree + 2) // 2 > n_stars:
         degree -= 1
     return degree
 
@@ -144,7 +148,7 @@ def fit_psf(
     y: np.ndarray,
     fwhm: float,
     *,
-    degree: int = 2,
+    degree: int = 3,
     iterations: int = 2,
     minimum: int = 8,
     others: tuple[np.ndarray, np.ndarray] | None = None,
@@ -160,7 +164,8 @@ def fit_psf(
     fwhm : `float`
         Approximate seeing, pixels; it sets the size of the stamp (7 FWHM).
     degree : `int`
-        Degree of the variation over the detector; lowered where stars are too few (three a term).
+        Degree of the variation over the detector; lowered where stars are too few (three a term, twelve above the
+        quadratic).
     iterations : `int`
         Times that the residuals of the model at each star's own sub-pixel position are folded back, which removes the
         smoothing of the first recentring.

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.ndimage import spline_filter, zoom
 
 from proc_decam_dagster.pixels.jit import jit
 
@@ -89,6 +88,8 @@ def fill_shifted(spline: np.ndarray, dx: float, dy: float, rows: np.ndarray, out
 
 def spline_coefficients(stamp: np.ndarray) -> np.ndarray:
     """Return the quintic B-spline coefficients of a stamp, three more beyond each edge (mirrored)."""
+    from scipy.ndimage import spline_filter
+
     return np.pad(spline_filter(np.asarray(stamp, float), order=5, mode="mirror"), _PAD, mode="reflect")
 
 
@@ -168,6 +169,8 @@ class PsfModel:
 
     def fwhm(self, x: float, y: float) -> float:
         """Return the full width at half maximum at a position, in pixels: of the circle with the half-maximum area."""
+        from scipy.ndimage import zoom
+
         fine = zoom(self.kernel(x, y), 8, order=5)
         scale = (fine.shape[0] - 1) / (self.size - 1)
         # Points at the contour count in part, by the slope there: whole points would make steps of a per cent.

@@ -270,7 +270,9 @@ def find_trails(image: MaskedImage, most: int = MOST) -> list[Trail]:
     if known.mean() < 0.3:
         return []
     filled = np.where(known, bins, np.median(bins[known]))
-    bins -= median_filter(filled, SMOOTH, mode="nearest")
+    # Of every fourth bin, in a window as wide: a quarter of the search's time otherwise.
+    smooth = median_filter(filled[::2, ::2], SMOOTH // 2 | 1, mode="nearest")
+    bins -= np.repeat(np.repeat(smooth, 2, 0), 2, 1)[: bins.shape[0], : bins.shape[1]]
     spread = 1.4826 * float(np.median(np.abs(bins[known])))
     if not spread > 0:
         return []

@@ -1,4 +1,7 @@
-"""Where compiled kernels are kept."""
+"""When kernels are compiled, and where they are kept."""
+
+import subprocess
+import sys
 
 import numpy as np
 
@@ -27,3 +30,24 @@ def test_arithmetic_knows_nan():
         return n
 
     assert count(np.array([1.0, np.nan, np.inf])) == 1
+
+
+def test_a_kernel_is_compiled_into_another_one():
+    @jit(cache=False)
+    def half(value):
+        return value / 2
+
+    @jit(cache=False)
+    def quarter(value):
+        return half(half(value))
+
+    assert quarter(2.0) == 0.5
+
+
+def test_those_who_build_graphs_of_calibrations_import_no_numba():
+    program = """
+import sys
+import proc_decam_dagster.instrument.engine, proc_decam_dagster.tasks.bias, proc_decam_dagster.tasks.flat
+print({"numba", "scipy"} & set(sys.modules))
+"""
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "set()\n"

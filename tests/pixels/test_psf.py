@@ -23,21 +23,28 @@ def star(size, dx, dy, fwhm=FWHM, beta=3.0, over=9):
     return profile.reshape(size, over, size, over).mean((1, 3)) * (beta - 1) / np.pi / alpha**2
 
 
-@pytest.fixture(scope="module")
-def field():
-    """A field of 60 isolated stars whose width grows by 6 % across the image; total fluxes known."""
+def make_field(across: int, width):
+    """Make a field of across² isolated stars, whose width is a function of u, from -0.5 left to 0.5 right.
+
+    Returned are the image, the stars' positions and total fluxes.
+    """
     rng = np.random.default_rng(4)
     clean = np.zeros((900, 900))
-    x, y = (g.ravel() for g in np.meshgrid(np.arange(60, 860, 100), np.arange(60, 860, 100)))
-    x, y = x + rng.uniform(-0.5, 0.5, 64), y + rng.uniform(-0.5, 0.5, 64)
-    flux = 10 ** rng.uniform(4.3, 5.7, 64)
+    x, y = (g.ravel() for g in np.meshgrid(*[60 + np.arange(across) * 800 // across] * 2))
+    x, y = x + rng.uniform(-0.5, 0.5, across**2), y + rng.uniform(-0.5, 0.5, across**2)
+    flux = 10 ** rng.uniform(4.3, 5.7, across**2)
     for sx, sy, f in zip(x, y, flux):
         cx, cy = int(sx + 0.5), int(sy + 0.5)
-        width = FWHM * (1 + 0.06 * (sx / 900 - 0.5))
-        clean[cy - 50 : cy + 51, cx - 50 : cx + 51] += f * star(101, sx - cx, sy - cy, width, beta=2.5, over=5)
+        clean[cy - 50 : cy + 51, cx - 50 : cx + 51] += f * star(101, sx - cx, sy - cy, width(sx / 900 - 0.5), 2.5, 5)
     image = rng.poisson(clean + SKY) - SKY
     exposure = MaskedImage(image.astype(np.float32), (clean + SKY).astype(np.float32), np.zeros(clean.shape, np.int32))
     return exposure, x, y, flux
+
+
+@pytest.fixture(scope="module")
+def field():
+    """A field of 64 isolated stars whose width grows by 6 % across the image; total fluxes known."""
+    return make_field(8, lambda u: FWHM * (1 + 0.06 * u))
 
 
 @pytest.mark.parametrize("offset", [(0.5, -0.5), (0.25, 0.1), (-0.4, 0.3)])
@@ -74,6 +81,20 @@ def test_fitted_psf_has_the_width_and_variation_of_its_stars(field):
         half = fit.model.size // 2
         expected = truth.kernel(30, 30)[30 - half : 31 + half, 30 - half : 31 + half]
         assert np.abs(kernel - expected).max() < 0.01 * expected.max()
+
+
+def test_a_cubic_variation_is_followed_by_many_stars():
+    def width(u):
+        return FWHM * (1 + 0.6 * u**3)
+
+    def errors(fit):
+        true = [PsfModel(star(61, 0, 0, width(px / 900 - 0.5), 2.5)[None], 0, (61, 61)).fwhm(30, 30) for px in places]
+        return np.abs([fit.model.fwhm(px, 450) for px in places] / np.array(true) - 1)
+
+    exposure, x, y, _ = make_field(12, width)
+    places = (60, 200, 450, 600, 790)
+    assert errors(fit_psf(exposure, x, y, FWHM)).max() < 0.008
+    assert errors(fit_psf(exposure, x, y, FWHM, degree=2)).max() > 0.014
 
 
 def test_psf_flux_is_the_total_flux_whatever_the_stamp_holds(field):
