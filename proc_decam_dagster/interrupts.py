@@ -1,9 +1,15 @@
-"""Ctrl-C and SIGTERM: both stop a step the same way, and neither may cut the registration of outputs in two."""
+"""Ctrl-C and SIGTERM: both stop a step the same way, and neither may cut the registration of outputs in two.
+
+And SIGKILL, after which the kernel ends what must not outlive the process that was killed.
+"""
 
 import contextlib
+import ctypes
 import signal
 import threading
 from collections.abc import Iterator
+
+_PR_SET_PDEATHSIG = 1
 
 
 def _in_main_thread() -> bool:
@@ -49,3 +55,8 @@ def deferred() -> Iterator[None]:
                 signal.signal(number, handler)
         if pending:
             signal.raise_signal(pending[0])
+
+
+def end_with_parent() -> None:
+    """Have this process killed when the one that started it ends, however that ends (Linux, `prctl(2)`)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

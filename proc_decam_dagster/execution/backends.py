@@ -44,7 +44,8 @@ class Local:
         self, repository: "Repository", step_graph: "StepGraph", *, chain: str, step: str, run: str, **options: Any
     ) -> GraphOutcome:
         """Run a graph to its end; ``options`` are those of `GraphRun`."""
-        self.pool.preload({task.task_class.__module__ for task in step_graph.graph.pipeline_graph.tasks.values()})
+        tasks = {task.task_class.__module__ for task in step_graph.graph.pipeline_graph.tasks.values()}
+        self.pool.preload(tasks | set(repository.engine.worker_modules))
         file = graph_file(Path(repository.state_dir) / GRAPHS, run)
         butler = repository.butler(writeable=True)
         return LocalRun(

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -67,6 +68,12 @@ def _tables(schema: str | None) -> tuple[sa.Table, sa.Table]:
     return attempt, step
 
 
+@lru_cache(maxsize=16)
+def _registry(root: str, changed: int) -> RegistryConfig:
+    """Return a repository's configuration of its registry, which takes longer to read than a ledger to be asked."""
+    return RegistryConfig(ButlerConfig(root))
+
+
 class Ledger:
     """The attempts of a repository; threads, processes and machines may share it.
 
@@ -97,7 +104,7 @@ class Ledger:
         It stands in the registry's own schema, so that whoever may write, read or back up the registry may do so here.
         """
         state = Path(repository.state_dir)
-        config = RegistryConfig(ButlerConfig(str(repository.root)))
+        config = _registry(str(repository.root), (Path(repository.root) / "butler.yaml").stat().st_mtime_ns)
         if config["db"].startswith("postgresql"):
             return cls(ConnectionStringFactory.fromConfig(config), state / JOURNALS, config.get("namespace"))
         return cls(state / FILE_NAME, state / JOURNALS)

@@ -16,7 +16,7 @@ from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
 from lsst.pipe.base.single_quantum_executor import SingleQuantumExecutor
 
 from proc_decam_dagster.errors import disk_full
-from proc_decam_dagster.execution import failures
+from proc_decam_dagster.execution import failures, heap
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -195,6 +195,7 @@ def serve(connection: "Connection") -> None:
     logging.getLogger().setLevel(logging.INFO)
     for noisy in ("numba", "matplotlib", "astropy", "h5py"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    heap.keep_freed()
     loaded: LoadedGraph | None = None
     while True:
         try:
@@ -218,9 +219,11 @@ def serve(connection: "Connection") -> None:
             if isinstance(error, MemoryError):
                 gc.collect()
         limit_memory(0)
+        peak = resident_mb(peak=True)
+        heap.give_back()  # or it would count as the next quantum's
         outcome = Outcome(
-            work.quantum, error is None, time.monotonic() - start, time.process_time() - cpu,
-            resident_mb(peak=True), resident_mb(), **told,
+            work.quantum, error is None, time.monotonic() - start, time.process_time() - cpu, peak, resident_mb(),
+            **told,
         )  # fmt: skip
         error = butler = told = None  # type: ignore[assignment]  # a traceback would keep the task's images alive
         try:

@@ -42,6 +42,7 @@ class EmbeddedEngine:
     instrument_class = "proc_decam_dagster.instrument.DarkEnergyCamera"
     pipeline_folder = "embedded"
     coadd_memory_mb = ()
+    worker_modules = ("numba", "scipy.ndimage")
 
     def require(self) -> None:
         """Do nothing: what this engine needs was imported with it."""

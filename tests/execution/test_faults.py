@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,8 +52,11 @@ def test_sigkill_of_the_driver(night, pool, seed):
 
 
 def test_lost_quanta_are_known_and_run_again(night, pool, repository):
+    night.options["config"]["cpBiasIsr:seconds"] = 0.6
     process = night.start()
     night.at(process, 0.25)
+    while len(list(night.diary.iterdir())) < 5:  # until the fifth has begun
+        time.sleep(0.01)
     process.kill()
     process.communicate(timeout=120)
     ledger = Ledger.of(repository)

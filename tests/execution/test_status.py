@@ -1,5 +1,7 @@
 """Nights and templates at a glance."""
 
+import os
+
 import pytest
 from faults import Night
 from toy.repository import PIPELINES, add_night
@@ -36,9 +38,9 @@ def test_a_night_from_missing_to_ok(repository, pool, bias):
 
 def test_running_then_unfinished_then_ok(repository, pool, bias, tmp_path):
     night = Night(repository, tmp_path / "diary")
-    process = night.start()
-    night.at(process, 0.3)
-    assert bias().startswith("running") and bias().endswith("step1")
+    process = night.start(stop_after=4)  # so that it does not go on while it is looked at
+    assert os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT).si_code == os.CLD_STOPPED
+    assert bias() == "running step1"
     assert Ledger.of(repository).running()[0].driver["pid"] == process.pid
     process.kill()
     process.communicate()

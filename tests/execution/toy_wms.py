@@ -20,7 +20,7 @@ class ToyWorkflow(BaseWmsWorkflow):
 
 
 class ToyService(BaseWmsService):
-    """Runs a workflow's script; its id is the script's path."""
+    """Runs a workflow's script; its id is the script's path. The first time that it is asked it does not answer."""
 
     def prepare(self, config, generic_workflow, out_prefix=None):
         lines = []
@@ -39,6 +39,10 @@ class ToyService(BaseWmsService):
         workflow.run_id = str(workflow.script)
 
     def get_status(self, wms_workflow_id=None, hist=1, is_global=False):
+        asked = Path(f"{wms_workflow_id}.asked")
+        if not asked.exists():
+            asked.touch()
+            raise ConnectionError("no answer")
         done = os.path.exists(f"{wms_workflow_id}.done")
         return (WmsStates.SUCCEEDED if done else WmsStates.RUNNING), ""
 

@@ -21,6 +21,7 @@ SITE_VARIABLE = "PROC_DECAM_SITE"
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 _PREFIXES = ("CTRL_MPEXEC_DIR", "DAF_BUTLER_DIR", "CTRL_BPS_DIR", "PIPE_BASE_DIR")
 """What BPS looks for its programs with; EUPS sets them, pip does not."""
+_LEFT_OUT = str(Path(__file__).with_name("left_out"))
 
 
 @dataclass(frozen=True)
@@ -197,8 +198,14 @@ def write_submission(
     return path
 
 
+def workflow_environment() -> dict[str, str]:
+    """Return the environment of a workflow's process and of all that it starts."""
+    ours = environment()
+    return ours | {"PYTHONPATH": f"{_LEFT_OUT}{os.pathsep}{ours['PYTHONPATH']}"}
+
+
 def environment() -> dict[str, str]:
-    """Return the environment that BPS and its jobs run in: this one, and what they need beside it."""
+    """Return the environment that a driver of BPS can run in: this one, and what it needs beside it."""
     ours = dict(os.environ) | dict.fromkeys(_PREFIXES, sys.prefix)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         ours.setdefault(name, "1")  # a job is one core's work

@@ -7,7 +7,6 @@ failed are not run. The program fails only if it is killed: failed quanta are in
 """
 
 import argparse
-import ctypes
 import fcntl
 import os
 import signal
@@ -33,10 +32,10 @@ from proc_decam_dagster.execution.bps.records import (
 )
 from proc_decam_dagster.execution.failures import LOST, TIME_LIMIT
 from proc_decam_dagster.execution.worker import Outcome, Work, serve
+from proc_decam_dagster.interrupts import end_with_parent
 
 NOT_MADE = "not_made"
 """Folder, in that of the records, of one empty file a quantum that did not succeed: jobs downstream look there."""
-_PR_SET_PDEATHSIG = 1
 
 
 class _Worker:
@@ -48,7 +47,7 @@ class _Worker:
         if self._pid == 0:
             status = 1
             try:
-                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+                end_with_parent()
                 self._connection.close()
                 serve(theirs)
                 status = 0

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from proc_decam_dagster.execution.bps import submission
+from proc_decam_dagster.execution.bps import slurm, submission
 
 POLL_SECONDS = 5.0
 
@@ -45,11 +45,28 @@ def run(directory: Path) -> None:
 
 
 def _wait(service: str, run_id: str) -> None:
-    """Wait until a workload management system says that a workflow has ended."""
+    """Wait until a workload management system says that a workflow has ended; one that does not answer is asked again.
+
+    Raises
+    ------
+    Exception
+        What the plug-in raises, if it does so for longer than `slurm.PATIENCE_SECONDS`.
+    """
     from lsst.ctrl.bps import WmsStates
     from lsst.ctrl.bps.status import status
 
-    while status(service, run_id)[0] not in (WmsStates.SUCCEEDED, WmsStates.FAILED, WmsStates.DELETED):
+    answered = time.monotonic()
+    while True:
+        try:
+            state = status(service, run_id)[0]
+        except Exception as error:
+            if time.monotonic() - answered > slurm.PATIENCE_SECONDS:
+                raise
+            print(f"{service} does not answer ({type(error).__name__}: {error}); asking again", flush=True)
+        else:
+            if state in (WmsStates.SUCCEEDED, WmsStates.FAILED, WmsStates.DELETED):
+                return
+            answered = time.monotonic()
         time.sleep(POLL_SECONDS)
 
 

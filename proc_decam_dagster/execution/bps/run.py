@@ -61,7 +61,7 @@ class BpsRun(GraphRun):
         self.xgraph = graph.quantum_only_xgraph
         self._asked: dict[UUID, float] = {}
         self._begun: dict[UUID, Record] = {}
-        self._found_again = self._disk_full = self._cancelled_before = False
+        self._found_again = self._disk_full = self._cancelled_before = self._prepared = False
         self._losses: dict[QuantumName, int] = {}
         self._attempts: list[Attempt] = []
         self._to_discard: set[UUID] = set()
@@ -76,7 +76,6 @@ class BpsRun(GraphRun):
         SurveyError
             If it was cancelled, ended without having run anything, or there is no space left on the disk.
         """
-        patiently(self.outputs.prepare)
         again = False
         while todo := self._left():
             tried = sum(self.outcome.tried.values())
@@ -113,7 +112,6 @@ class BpsRun(GraphRun):
         log.warning("found the workflow of %s again; waiting for it", self.workflow.run)
         self._found_again = True
         self._cancelled_before = self.workflow.take_back_cancel()
-        patiently(self.outputs.prepare)
         for submission in self.workflow.submissions:
             self._recall(submission)
             self._follow(submission)
@@ -166,6 +164,7 @@ class BpsRun(GraphRun):
         reader = RecordReader(submission.records)
         number, alive = int(submission.directory.name.rpartition("_")[2]), True
         try:
+            self._prepare()
             # Asked first: what a process that is gone has written is all there.
             while alive := submission.alive() or submission.revive():
                 for record in reader.new():
@@ -191,6 +190,12 @@ class BpsRun(GraphRun):
             self._take(record, number)
         for record in list(self._begun.values()):
             self._take_lost(record, number)
+
+    def _prepare(self) -> None:
+        """Make the RUN, once: while the workflow starts, whose jobs do not need it."""
+        if not self._prepared:
+            patiently(self.outputs.prepare)
+            self._prepared = True
 
     def _take(self, record: Record, number: int) -> None:
         """Take note of what a job says of a quantum."""

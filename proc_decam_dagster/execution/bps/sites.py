@@ -6,11 +6,13 @@ the ids of the Slurm jobs, so that what a killed workflow leaves behind can be c
 
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from lsst.ctrl.bps.parsl.configuration import get_bps_config_value
 from lsst.ctrl.bps.parsl.site import SiteConfig
+from parsl.config import Config
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.base import ParslExecutor
 from parsl.launchers import SimpleLauncher, SrunLauncher
@@ -18,6 +20,9 @@ from parsl.providers import LocalProvider, SlurmProvider
 
 from proc_decam_dagster.execution.bps import slurm
 from proc_decam_dagster.execution.bps.submission import SLURM_JOBS
+
+_STRATEGY_SECONDS = 0.5
+"""How soon Parsl sees that blocks are wanted; Slurm is asked for their states as often as ``poll_seconds`` says."""
 
 
 class _Site(SiteConfig):
@@ -41,6 +46,12 @@ class _Site(SiteConfig):
         """Amounts of memory that jobs ask for (MB), the least first."""
         return sorted(int(m) for m in str(self.config["jobMemories"]).split(","))
 
+    def get_parsl_config(self) -> Config:
+        """Return the configuration of Parsl."""
+        config = super().get_parsl_config()
+        config.strategy_period = _STRATEGY_SECONDS
+        return config
+
     def get_executors(self) -> list[ParslExecutor]:
         """Return the executors."""
         return [self.make_executor(megabytes) for megabytes in self.memories]
@@ -61,10 +72,13 @@ class _Site(SiteConfig):
         """Return the address that workers connect to; if none is set Parsl tries all that this machine has."""
         return self._value("address", str)
 
-    def _heartbeat(self) -> dict[str, int]:
-        """Return how soon a lost node is noticed (s)."""
+    def _ends(self) -> dict[str, Any]:
+        """Return how soon a lost node is noticed (s), and an interchange that no lost process leaves behind."""
         threshold = self._value("heartbeat_threshold", int, 120)
-        return {"heartbeat_threshold": threshold, "heartbeat_period": max(1, threshold // 4)}
+        return {
+            "heartbeat_threshold": threshold, "heartbeat_period": max(1, threshold // 4),
+            "interchange_launch_cmd": [sys.executable, "-m", "proc_decam_dagster.execution.bps.interchange"],
+        }  # fmt: skip
 
 
 class Local(_Site):
@@ -75,7 +89,7 @@ class Local(_Site):
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**2
         return HighThroughputExecutor(
             self._label(megabytes), provider=LocalProvider(init_blocks=1, max_blocks=1), address="127.0.0.1",
-            max_workers_per_node=max(1, min(cores, int(total // megabytes))), **self._heartbeat(),
+            max_workers_per_node=max(1, min(cores, int(total // megabytes))), **self._ends(),
         )  # fmt: skip
 
 
@@ -140,5 +154,5 @@ class Slurm(_Site):
         )  # fmt: skip
         return HighThroughputExecutor(
             self._label(megabytes), provider=provider, address=self.get_address(), mem_per_worker=megabytes / 1024,
-            max_workers_per_node=workers, **self._heartbeat(),
+            max_workers_per_node=workers, **self._ends(),
         )  # fmt: skip

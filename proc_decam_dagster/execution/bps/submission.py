@@ -15,7 +15,7 @@ from typing import Any
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.execution.bps import slurm
-from proc_decam_dagster.execution.bps.configuration import FILE_NAME, environment
+from proc_decam_dagster.execution.bps.configuration import FILE_NAME, workflow_environment
 
 CONFIG = f"bps_{FILE_NAME}"
 PROCESS, ENDED, LOCK, LOG, RECORDS = "process.json", "ended.json", "process.lock", "process.log", "records"
@@ -146,7 +146,7 @@ class Submission:
         return True
 
     def _environment(self) -> dict[str, str]:
-        return environment() | {_MARK: str(self.directory)}
+        return workflow_environment() | {_MARK: str(self.directory)}
 
     def failed(self) -> bool:
         """Whether the process was killed, or ended with an error."""

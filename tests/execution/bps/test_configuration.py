@@ -1,11 +1,18 @@
 """Settings: the packaged file, a site file on top, variables, and mistakes in them."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from proc_decam_dagster.errors import SurveyError
-from proc_decam_dagster.execution.bps.configuration import SITE_VARIABLE, environment, load_settings
+from proc_decam_dagster.execution.bps.configuration import (
+    SITE_VARIABLE,
+    environment,
+    load_settings,
+    workflow_environment,
+)
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "deploy" / "sites").glob("*.yaml"))
 
@@ -88,3 +95,14 @@ def test_what_bps_needs_is_in_the_environment(monkeypatch):
     ours = environment()
     assert (Path(ours["CTRL_MPEXEC_DIR"]) / "bin" / "pipetask").exists()
     assert "PYTHONDONTWRITEBYTECODE" not in ours and ours["OMP_NUM_THREADS"]
+
+
+def test_programs_of_parsl_leave_out_the_client_of_kubernetes():
+    import kubernetes
+
+    assert kubernetes.__file__  # it is installed, with Dagster's launcher
+    program = "import sys, parsl; print(any(name.startswith('kubernetes') for name in sys.modules))"
+    run = [sys.executable, "-c", program]
+    assert (
+        subprocess.run(run, env=workflow_environment(), capture_output=True, text=True, check=True).stdout == "False\n"
+    )

