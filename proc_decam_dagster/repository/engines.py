@@ -44,12 +44,14 @@ class Engine(Protocol):
 
     Angles are ICRS degrees; `butler` is always writeable. `coadd_memory_mb` is what the coadd of a patch was measured
     to need, as (number of warps up to which, MB), ascending; empty if that does not depend on their number.
+    `worker_modules` are what its tasks import only when they run: workers are forked with these in memory.
     """
 
     name: str
     instrument_class: str
     pipeline_folder: str
     coadd_memory_mb: Sequence[tuple[int, float]]
+    worker_modules: Sequence[str]
 
     def require(self) -> None:
         """Raise a `SurveyError` unless all that this engine needs is installed, in a release that it supports."""

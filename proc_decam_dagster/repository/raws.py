@@ -338,6 +338,8 @@ def _read_headers(
             yield from judged(item, *_read_one(engine, item[0]))
         return
     context = multiprocessing.get_context("forkserver")
+    # Imported once and not in each process: that takes longer than reading a night's headers.
+    context.set_forkserver_preload([type(engine).__module__, *engine.worker_modules])
     with ProcessPoolExecutor(min(jobs, len(wanted)), mp_context=context) as pool:
         futures = {pool.submit(_read_one, engine, item[0]): item for item in wanted}
         unread = []

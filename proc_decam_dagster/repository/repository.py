@@ -17,7 +17,9 @@ from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.locks import file_lock, is_locked
 from proc_decam_dagster.repository.configuration import complete_configuration
 from proc_decam_dagster.repository.engines import INSTRUMENT, Engine, engine_of_instrument
+from proc_decam_dagster.repository.journals import roll_back_what_was_killed
 from proc_decam_dagster.repository.settings import Settings, read_settings, write_settings
+from proc_decam_dagster.repository.upserts import send_upserts_in_pages
 from proc_decam_dagster.survey.exposures import FILE_NAME, holds_rows, merge_exposures, read_exposures, write_exposures
 
 STATE_FOLDER = "proc_decam"
@@ -55,6 +57,8 @@ class Repository:
         """Return the Butler, opened once a thread; it sees what others have written since."""
         key = (os.getpid(), threading.get_ident(), writeable)
         if key not in self._butlers:
+            send_upserts_in_pages()
+            roll_back_what_was_killed()
             self._butlers[key] = Butler.from_config(str(self.root), writeable=writeable)
         else:
             self._butlers[key].registry.refresh()
@@ -181,7 +185,7 @@ def open_repository(root: str | os.PathLike) -> Repository:
         if isinstance(error, SQLAlchemyError) and (repository.root / "_registry").is_dir():
             fix = f"`proc-decam db status {repository.root}` shows its state, `proc-decam db start` starts it"
         raise SurveyError(
-            f"{repository.root} cannot be opened: {' '.join(str(error).split())[:300]}",
+            f"{repository.root} cannot be opened: {' '.join(str(getattr(error, 'orig', error)).split())[:300]}",
             "a readable butler.yaml and a registry that answers",
             fix,
         ) from error

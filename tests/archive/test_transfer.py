@@ -103,7 +103,7 @@ def test_a_stopped_client_ends_a_transfer_that_hangs(raw, tmp_path):
     assert time.monotonic() - start < 1.5 and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text", ["1", formatdate(time.time() + 3600 * 24, usegmt=True)])
+@pytest.mark.parametrize("text", ["1", formatdate(time.time() + 3600 * 24, usegmt=True)], ids=["seconds", "date"])
 def test_retry_after_is_honoured(raw, text):
     answers = [f"HTTP/1.1 503 Busy\r\nRetry-After: {text}\r\nContent-Length: 0\r\n\r\n", head(2).decode() + "ok"]
     site = raw(lambda c: c.sendall(answers.pop(0).encode()))

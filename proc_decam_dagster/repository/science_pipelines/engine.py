@@ -22,6 +22,7 @@ class SciencePipelinesEngine:
     instrument_class = "lsst.obs.decam.DarkEnergyCamera"
     pipeline_folder = ""
     coadd_memory_mb = ((50, 6 * 1024.0), (150, 12 * 1024.0))
+    worker_modules = ()
     """As the survey team that ran the replaced system measured on patches of 4,200 pixels a side."""
 
     def require(self) -> None:
