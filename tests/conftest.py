@@ -34,28 +34,39 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the costly cases unless ``--full`` is given."""
+    """Leave out the costly cases unless ``--full`` is given; begin with the longest scopes."""
+    rank = {scope: place for place, scope in enumerate(SCOPES)}
+    items.sort(key=lambda item: rank.get(_scope(item.nodeid.partition("::")[0], config.rootpath), len(rank)))
     if not config.getoption("--full"):
         for item in items:
             if "full" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="costly: run with --full (make test-full)"))
 
 
-SLURM = Path("tests/execution/bps")
-"""Its tests wait for Slurm most of the time, and take nothing dear from the folder above."""
+SCOPES = (
+    "tests/end_to_end", "tests/execution/bps", "tests/execution", "tests/deploy", "tests/end_to_end/test_dagster.py",
+    "tests/end_to_end/test_dagster_faults.py", "tests/end_to_end/bad_input",
+)  # fmt: skip
+"""Where tests run side by side, what stays in one process because it shares a folder's fixtures or a service. The
+longest stand first, because they are begun first; every other folder with a conftest is such a scope, and otherwise
+each file."""
+
+
+def _scope(path: str, root: Path) -> str:
+    for scope in sorted(SCOPES, key=len, reverse=True):
+        if path == scope or path.startswith(f"{scope}/"):
+            return scope
+    folder = "/".join(path.split("/")[:2])
+    return folder if (root / folder / "conftest.py").is_file() else path
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
-    """Where tests run side by side, keep those in one process that share a folder's fixtures."""
+    """Keep the tests of a scope in one process."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByFolder(LoadScopeScheduling):
+    class ByScope(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = Path(nodeid.partition("::")[0])
-            if SLURM in file.parents:
-                return str(SLURM)
-            folder = Path(*file.parts[:2])
-            return str(folder if (config.rootpath / folder / "conftest.py").is_file() else file)
+            return _scope(nodeid.partition("::")[0], config.rootpath)
 
-    return ByFolder(config, log)
+    return ByScope(config, log)

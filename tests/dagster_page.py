@@ -88,17 +88,20 @@ class DagsterPage:
         self.go(f"/assets/{asset}?view=partitions&partition={key}")
 
     def materialise(self, asset: str, *keys: str) -> None:
-        """Open an asset's launch dialog, and choose partitions; all of them if none are given."""
+        """Open an asset's launch dialog, and choose a partition by its key of each dimension; all if none are given."""
         self.go(f"/assets/{asset}?view=partitions")
         self.button("Materialize").click()
         dialog = self.page.get_by_role("dialog")
         if not keys:
-            dialog.get_by_role("button", name="All", exact=True).click()
+            each = dialog.get_by_role("button", name="All", exact=True)
+            expect(each.first).to_be_visible()
+            for dimension in each.all():
+                dimension.click()
             return
-        dialog.get_by_text("Select a partition or create one").first.click()
         for key in keys:
+            dialog.get_by_text("Select a partition or create one").first.click()
             self.page.get_by_role("menuitem").filter(has_text=key).click()
-        self.page.keyboard.press("Escape")
+            self.page.keyboard.press("Escape")
 
     def launch(self) -> None:
         """Press the button that launches, and wait until the UI says that it has."""

@@ -28,6 +28,14 @@ def test_loading_imports_nothing_that_only_the_work_needs():
     assert done.stdout.strip() == "[]"
 
 
+def test_every_sensor_schedule_and_job_says_what_it_does():
+    from proc_decam_dagster.definitions import build_definitions
+
+    location = build_definitions()
+    for definition in [*location.sensors, *location.schedules, *location.jobs]:
+        assert len(definition.description.split()) > 5, definition.name
+
+
 def test_instance_configuration_is_accepted(tmp_path):
     (tmp_path / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
     code = "import dagster as dg; i = dg.DagsterInstance.get(); print(i.run_retries_enabled, type(i).__name__)"

@@ -24,21 +24,19 @@ def survey_asset(**options: Any) -> Callable[[Callable], dg.AssetsDefinition]:
 
     def decorate(compute: Callable) -> dg.AssetsDefinition:
         name = options.get("name", compute.__name__)
-        shared = {"owners": [OWNER], "metadata": _code_of(compute), "op_tags": pod_tags(name)}
+        shared = {"owners": [OWNER], "metadata": _code_of(compute, name), "op_tags": pod_tags(name)}
         return dg.asset(**shared, **options)(told_in_one_line()(compute))
 
     return decorate
 
 
-def _code_of(compute: Callable) -> dict[str, dg.CodeReferencesMetadataValue]:
+def _code_of(compute: Callable, name: str) -> dict[str, dg.CodeReferencesMetadataValue]:
     """Return the metadata by which an asset's page leads to its code.
 
     Not by Dagster's `with_source_code_references`: that would lead to the decorator of `told_in_one_line`.
     """
     code = inspect.unwrap(compute).__code__
-    file = dg.LocalFileCodeReference(
-        file_path=code.co_filename, line_number=code.co_firstlineno, label=compute.__name__
-    )
+    file = dg.LocalFileCodeReference(file_path=code.co_filename, line_number=code.co_firstlineno, label=name)
     return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[file])}
 
 

@@ -6,16 +6,17 @@ from proc_decam_dagster.assets.asset import survey_asset
 from proc_decam_dagster.assets.conditions import NIGHT_READY
 from proc_decam_dagster.assets.forms import Calibrated, Calibration, form_of
 from proc_decam_dagster.assets.lineage import ASSET_OF_PROC_TYPE, PARTITIONS, dependencies
-from proc_decam_dagster.assets.presentation import picture
+from proc_decam_dagster.assets.presentation import described, picture
 from proc_decam_dagster.assets.processing import POOL, result, run_chain
 from proc_decam_dagster.resources import ButlerRepository, Execution
 
 GROUP = "calibrations"
 
 
-def _calibration(proc_type: str, form: type[Calibration], description: str) -> dg.AssetsDefinition:
+def _calibration(proc_type: str, form: type[Calibration], what: str, level: str = "") -> dg.AssetsDefinition:
     """Return the asset of a night's master calibration, with the form that its launch dialog shows."""
     name = ASSET_OF_PROC_TYPE[proc_type]
+    description = described(what, proc_type, "certified", "median_level", "median_scatter", level=level)
     form = form_of(proc_type, form)
 
     @survey_asset(
@@ -43,8 +44,10 @@ def _calibration(proc_type: str, form: type[Calibration], description: str) -> d
 
 
 ASSETS = [
-    _calibration("bias", Calibration, "Master bias of each detector, certified into `{night}/calib/bias`."),
     _calibration(
-        "flat", Calibrated, "Master dome flat of each band and detector, certified into `{night}/calib/flat`."
+        "bias", Calibration, "Master bias of each detector of a night, certified into {night}/calib/bias.", "ADU"
+    ),
+    _calibration(
+        "flat", Calibrated, "Master dome flat of each band and detector of a night, certified into {night}/calib/flat."
     ),
 ]

@@ -5,7 +5,7 @@ import dagster as dg
 from proc_decam_dagster.assets.asset import survey_asset
 from proc_decam_dagster.assets.forms import Differencing, form_of
 from proc_decam_dagster.assets.lineage import PARTITIONS, dependencies
-from proc_decam_dagster.assets.presentation import picture, report_metadata
+from proc_decam_dagster.assets.presentation import described, picture, report_metadata
 from proc_decam_dagster.assets.processing import POOL, result, run_chain
 from proc_decam_dagster.assets.templates import group
 from proc_decam_dagster.partitions import COADD_SUBSET, NIGHT
@@ -20,8 +20,11 @@ def _diffs(template_type: str) -> dg.AssetsDefinition:
         name="diffs", key_prefix=template_type, group_name=group(template_type), kinds={"lsst", "fits"},
         partitions_def=PARTITIONS["diffs"], deps=dependencies("diff_drp", template_type), pool=POOL,
         tags={"decam/proc_type": "diff_drp", "decam/template_type": template_type}, output_required=False,
-        description=f"Difference images (`{{night}}/{{coadd_subset}}/{template_type}/diff_drp`), their sources and "
-        "objects, and forced light curves.",
+        description=described(
+            "Difference images of a night against a coadd subset's templates, their sources and objects, and forced "
+            "light curves.", "diff_drp", "differences", "dia_sources", "dia_sources_per_ccd", "candidates_per_ccd",
+            "false_per_ccd", "dia_objects", template_type=template_type,
+        ),
     )  # fmt: skip
     def diffs(
         context: dg.AssetExecutionContext, config: DiffsForm, repository: ButlerRepository, execution: Execution

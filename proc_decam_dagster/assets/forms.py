@@ -1,15 +1,16 @@
 """The launch forms of the processing assets: what a person may choose, and what is refused.
 
 Where there are few possibilities, a field offers them: a launch dialog refuses what is none of them. Free text
-(``where``, detectors, nights) is read when the run starts: Dagster knows no pattern that it could check before.
+(``where``, detectors, nights) is read when the run starts: Dagster knows no pattern that it could check before. What is
+wrong with it is a `SurveyError` then, which a page shows in a line; an error of validation would come with a traceback.
 """
 
 import re
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 import dagster as dg
-from pydantic import Field, create_model, field_validator
+from pydantic import Field, create_model
 
 from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.survey.calibration_policy import CalibrationPolicy
@@ -38,12 +39,6 @@ class Processing(dg.Config):
     cores: Literal["as configured", "1", "2", "4", "8", "16", "32", "64", "128"] = Field(
         default="as configured", description="Local workers; as configured: `J`, or all that the machine has"
     )
-
-    @field_validator("detectors")
-    @classmethod
-    def _are_detectors(cls, text: str) -> str:
-        detectors_where(text)
-        return text
 
     @property
     def query(self) -> str:
@@ -92,15 +87,10 @@ class Calibrated(Calibration):
         "`bias=20190402,flat=20190405`; none if empty",
     )
 
-    @field_validator("calibrations_from")
-    @classmethod
-    def _is_nights(cls, text: str) -> str:
-        _nights(text)
-        return text
-
     def policy(self) -> CalibrationPolicy:
         """Return where missing masters come from."""
-        return _nights(self.calibrations_from, self.calibrations, int(self.calibrations_within.split()[0]))
+        nights = self.calibrations_from.replace(",", " ").split()
+        return CalibrationPolicy.of(nights, self.calibrations, int(self.calibrations_within.split()[0]))
 
 
 class Differencing(Processing):
@@ -114,8 +104,8 @@ class Differencing(Processing):
 def form_of(proc_type: str, base: type[Processing]) -> type[Processing]:
     """Return a proc type's form: the steps that it offers are those of its pipeline, and masters need frames."""
     steps = PROC_TYPES[proc_type].steps
-    # Not a `Literal`: Dagster takes none within a list.
-    choices = StrEnum(f"Step_{proc_type}", {step: step for step in steps})
+    # Not a `Literal`: Dagster takes none within a list. Its name is what a launch dialog says of a step that is none.
+    choices = StrEnum(f"Step[{', '.join(steps)}]", {step: step for step in steps})
     chosen = Field(default=[], description=f"Some of {', '.join(steps)}; all if empty")
     fields = {"steps": (list[choices], chosen)}
     if PROC_TYPES[proc_type].certifies:
@@ -129,8 +119,8 @@ def detectors_where(text: str) -> str:
 
     Raises
     ------
-    ValueError
-        If a part is no number or range of detectors, as configuration errors are told.
+    SurveyError
+        If a part is no number or range of detectors.
     """
     from proc_decam_dagster.camera.detectors import DETECTORS
 
@@ -140,13 +130,5 @@ def detectors_where(text: str) -> str:
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
         if first > last or not {first, last} <= DETECTORS.keys():
             known = f"{min(DETECTORS)} to {max(DETECTORS)}"
-            raise ValueError(f"{part!r} names no CCD; expected numbers and ranges of {known}: 1..4,31")
+            raise SurveyError(f"{part!r} names no CCD", f"numbers and ranges of {known}: 1..4,31")
     return f"detector IN ({', '.join(parts)})" if parts else ""
-
-
-def _nights(text: str, *policy: Any) -> CalibrationPolicy:
-    """Return a policy; a `ValueError` says what is wrong with the nights, as configuration errors are told."""
-    try:
-        return CalibrationPolicy.of(text.replace(",", " ").split(), *policy)
-    except SurveyError as error:
-        raise ValueError(str(error)) from None

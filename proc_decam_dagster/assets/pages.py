@@ -33,8 +33,11 @@ def night_page(
 
     repo, night = repository.open(), context.partition_key
     made = make_pages(repo, _folder(config), [night])
+    # Of a chain of differences without its last part: a page has no room for longer names.
     figures = {
-        f"{stage}/{name}": value for stage, found in made.figures[night].items() for name, value in found.items()
+        f"{stage.removesuffix('/diff_drp')}/{name}": value
+        for stage, found in made.figures[night].items()
+        for name, value in found.items()
     }
     return dg.MaterializeResult(metadata=_shown(made.nights[night]) | measured(figures))
 
@@ -65,7 +68,8 @@ def _folder(config: PageConfig) -> Path | None:
 
 
 def _shown(page: Path) -> dict[str, object]:
-    return {"file": dg.MetadataValue.path(str(page)), "page": dg.MetadataValue.url(page.as_uri())}
+    # No link: a browser follows none from a server's page to a file.
+    return {"file": dg.MetadataValue.path(str(page))}
 
 
 ASSETS = [night_page, survey_page]

@@ -4,7 +4,7 @@ import dagster as dg
 from pydantic import Field
 
 from proc_decam_dagster.assets.asset import survey_asset
-from proc_decam_dagster.assets.presentation import data_version, markdown_table
+from proc_decam_dagster.assets.presentation import data_version, headings, markdown_table
 from proc_decam_dagster.assets.survey import GROUP, exposures
 from proc_decam_dagster.resources import ButlerRepository, Survey
 from proc_decam_dagster.survey.proc_types import PROC_TYPES, TEMPLATE_TYPES
@@ -28,9 +28,10 @@ class PlanConfig(dg.Config):
 def plan(
     context: dg.AssetExecutionContext, config: PlanConfig, survey: Survey, repository: ButlerRepository
 ) -> dg.MaterializeResult:
-    """GB to fetch and to write, core-hours, calibrations that lack with what could stand in, what would be skipped.
+    """What processing would take: GB to fetch and to write, core-hours, calibrations that lack, what would be skipped.
 
-    Changes nothing. Time and size are those of what the repository has processed so far.
+    Changes nothing. Its launch form chooses the nights and proc types; time and size are judged by what the repository
+    has processed so far.
     """
     from proc_decam_dagster.archive import downloaded_md5s
     from proc_decam_dagster.execution import make_plan
@@ -51,7 +52,7 @@ def plan(
     why = [(c.chain, text) for c in made.chains for text in c.why]
     return dg.MaterializeResult(
         metadata=sums | {
-            "chains": markdown_table([c.replace("_", " ") for c in COLUMNS], rows),
+            "chains": markdown_table(headings(COLUMNS), rows),
             "lacks": markdown_table(("night", "calibration"), lacks[:SHOWN]),
             "skipped": markdown_table(("chain", "why"), why[:SHOWN]),
             "unknown": ", ".join(made.unknown) or "none",

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from proc_decam_dagster.survey.collections import chain_name
+from proc_decam_dagster.survey.proc_types import PROC_TYPES
+
 if TYPE_CHECKING:
     from proc_decam_dagster.execution import PipelineReport
     from proc_decam_dagster.repository import Repository
@@ -15,13 +18,51 @@ if TYPE_CHECKING:
 SHOWN_FAILURES = 50
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> dg.MarkdownMetadataValue:
-    """Return a table that the UI renders."""
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    lines += [
-        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows
-    ]
-    return dg.MetadataValue.md("\n".join(lines))
+def markdown_table(
+    header: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> dg.MarkdownMetadataValue | dg.TextMetadataValue:
+    """Return a table that the UI renders; a table without rows is the word ``none``."""
+    lines = ["| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
+    if not lines:
+        return listed([])
+    return dg.MetadataValue.md("\n".join(["| " + " | ".join(header) + " |", "|" + " --- |" * len(header), *lines]))
+
+
+def headings(columns: Iterable[str]) -> list[str]:
+    """Return columns of a table as people read them: ``expected_gb`` is ``expected (GB)``."""
+    return [column.replace("_gb", " (GB)").replace("_", " ") for column in columns]
+
+
+def listed(items: Sequence[Any]) -> dg.TextMetadataValue:
+    """Return items as a text: the page of a check shows that in place, and hides tables and JSON behind a link."""
+    return dg.MetadataValue.text(", ".join(map(str, items)) or "none")
+
+
+def described(what: str, proc_type: str, *figures: str, template_type: str = "", level: str = "") -> str:
+    """Return the description of a processed asset: what it is, its chain, and what its figures mean.
+
+    Parameters
+    ----------
+    what : `str`
+        In a sentence without markup: lists of assets show it as it is.
+    proc_type : `str`
+        Whose chain it is.
+    *figures : `str`
+        Names of figures of its metadata.
+    template_type : `str`
+        Of coadds and differences.
+    level : `str`
+        Unit of levels.
+    """
+    from proc_decam_dagster.report.labels import FIGURES, LEVELS
+
+    parts = {"subset": "{night}", "coadd_subset": "{coadd_subset}", "template_type": template_type}
+    chain = chain_name(proc_type, **{axis: parts[axis] for axis in PROC_TYPES[proc_type].axes})
+    rows = []
+    for name in figures:
+        words, unit, _ = FIGURES[name]
+        rows.append((f"`{name}`", words, level if name in LEVELS else unit))
+    return "\n\n".join([what, f"Chain `{chain}`.", markdown_table(("figure", "what it is", "unit"), rows).value])
 
 
 def picture(png: bytes, caption: str = "") -> dg.MarkdownMetadataValue:
@@ -71,8 +112,9 @@ def report_metadata(report: "PipelineReport") -> dict[str, Any]:
         "quanta_failed": sum(c[3] for c in counts),
         "quanta_blocked": sum(c[4] for c in counts),
         "seconds": round(report.seconds, 2),
-        "peak_rss_gb": round(report.peak_rss_gb, 3),
     }
+    if report.peak_rss_gb:  # else no worker ran: a point at 0 would be drawn among those that were measured
+        metadata["peak_rss_gb"] = round(report.peak_rss_gb, 3)
     if report.calibrations:
         metadata["calibrations"] = f"calibrations from: {report.calibrations_from}"
     if failures:
@@ -82,8 +124,8 @@ def report_metadata(report: "PipelineReport") -> dict[str, Any]:
         ]
         metadata["failures"] = markdown_table(("task", "data id", "cause", "what to do next"), rows)
     if report.exclusions:
-        metadata["exclusions"] = "\n".join(f"- {entry}" for entry in report.exclusions)
+        metadata["exclusions"] = dg.MetadataValue.md("\n".join(f"- {e}" for e in report.exclusions))
     return metadata | {
-        "quanta": markdown_table(("step", "task", "succeeded", "failed", "blocked", "skipped"), counts),
+        "quanta": markdown_table(("step", "task", "ok", "failed", "blocked", "done before"), counts),
         "runs": dg.MetadataValue.json(runs_of(report)),
     }

@@ -4,7 +4,7 @@ import dagster as dg
 
 from proc_decam_dagster.assets.asset import survey_asset
 from proc_decam_dagster.assets.lineage import PARTITIONS, dependency
-from proc_decam_dagster.assets.presentation import data_version, markdown_table, picture
+from proc_decam_dagster.assets.presentation import data_version, headings, markdown_table, picture
 from proc_decam_dagster.partitions import add_nights
 from proc_decam_dagster.resources import ArchiveClient, ButlerRepository, Execution, Survey
 
@@ -40,9 +40,9 @@ def exposures(context: dg.AssetExecutionContext, survey: Survey, archive: Archiv
             "expected_gb": round(float(sum(summary["expected_gb"])), 3),
             "nights_lacking_calibrations": len(missing),
             "sky": picture(sky, "science exposures by band"),
-            "by_night": markdown_table([c.replace("_", " ") for c in columns], summary[list(columns)]),
+            "by_night": markdown_table(headings(columns), summary[list(columns)]),
             "changed": markdown_table(("change",), [(c,) for c in update.changes[:SHOWN_CHANGES]]),
-            "missing": markdown_table(missing.colnames, missing.filled("") if missing.masked else missing),
+            "missing": markdown_table(headings(missing.colnames), missing.filled("") if missing.masked else missing),
             "file": dg.MetadataValue.path(str(survey.exposures_file)),
         },
         data_version=data_version(sorted(table["md5sum"])),

@@ -5,11 +5,14 @@ import dagster as dg
 from proc_decam_dagster.assets.asset import survey_asset
 from proc_decam_dagster.assets.forms import Processing, form_of
 from proc_decam_dagster.assets.lineage import PARTITIONS, dependencies, dependency
-from proc_decam_dagster.assets.presentation import data_version, markdown_table, picture
+from proc_decam_dagster.assets.presentation import data_version, described, markdown_table, picture
 from proc_decam_dagster.assets.processing import POOL, result, run_chain
 from proc_decam_dagster.partitions import COADD_SUBSET, NIGHT
 from proc_decam_dagster.resources import ButlerRepository, Execution
 from proc_decam_dagster.survey.proc_types import PROC_TYPES, TEMPLATE_TYPES
+
+STATISTICS = {"mean": "mean", "median": "median", "meanclip": "clipped mean", "min": "minimum"}
+"""What a template type makes of the warps of a pixel."""
 
 CoaddsForm = form_of("coadd", Processing)
 
@@ -24,7 +27,8 @@ def _coadd_inputs(template_type: str) -> dg.AssetsDefinition:
         name="coadd_inputs", key_prefix=template_type, group_name=group(template_type), kinds={"butler"},
         partitions_def=PARTITIONS["coadd_inputs"],
         deps=[dependency("calexps", "coadd_inputs")], pool=POOL, tags={"decam/template_type": template_type},
-        description=f"A night's warps and tables tagged into `{{coadd_subset}}/{template_type}/coadd/inputs`.",
+        description=f"Which nights go into the template: a night's warps and tables are tagged into "
+        f"{{coadd_subset}}/{template_type}/coadd/inputs.",
     )  # fmt: skip
     def coadd_inputs(context: dg.AssetExecutionContext, repository: ButlerRepository) -> dg.MaterializeResult:
         from proc_decam_dagster.repository import associate_coadd_inputs, coadd_nights
@@ -52,7 +56,10 @@ def _coadds(template_type: str) -> dg.AssetsDefinition:
         name="coadds", key_prefix=template_type, group_name=group(template_type), kinds={"lsst", "fits"},
         partitions_def=PARTITIONS["coadds"], deps=dependencies("coadd", template_type), pool=POOL,
         tags={"decam/proc_type": "coadd", "decam/template_type": template_type}, output_required=False,
-        description=f"Coadds of a subset by `{template_type}` (`{{coadd_subset}}/{template_type}/coadd`).",
+        description=described(
+            f"Templates of a coadd subset: coadds by the {STATISTICS[template_type]} of the warps of its nights.",
+            "coadd", "coadds", "median_inputs", "median_noise_njy", template_type=template_type,
+        ),
     )  # fmt: skip
     def coadds(
         context: dg.AssetExecutionContext, config: CoaddsForm, repository: ButlerRepository, execution: Execution

@@ -19,7 +19,9 @@ def _certified(proc_type: str) -> dg.AssetChecksDefinition:
     def certified(context: dg.AssetCheckExecutionContext, repository: ButlerRepository) -> dg.AssetCheckResult:
         from proc_decam_dagster.report import lacking_masters
 
-        return complete(*lacking_masters(repository.open(), context.partition_key, proc_type), "certified", ERROR)
+        return complete(
+            *lacking_masters(repository.open(), context.partition_key, proc_type), "masters are certified", ERROR
+        )
 
     return certified
 

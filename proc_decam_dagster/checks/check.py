@@ -9,6 +9,7 @@ import dagster as dg
 
 from proc_decam_dagster.assets.asset import told_in_one_line
 from proc_decam_dagster.assets.lineage import PARTITIONS, asset_key
+from proc_decam_dagster.assets.presentation import listed
 from proc_decam_dagster.partitions import COADD_SUBSET, NIGHT
 from proc_decam_dagster.resources import Limits
 
@@ -63,5 +64,5 @@ def complete(expected: int, missing: list[Any], what: str, severity: dg.AssetChe
         passed=expected > 0 and not missing,
         severity=severity if expected else ERROR,
         description=f"{expected - len(missing)} of {expected} {what}",
-        metadata={"expected": expected, "missing": dg.MetadataValue.json(missing[:SHOWN])},
+        metadata={"expected": expected, "found": expected - len(missing), "missing": listed(missing[:SHOWN])},
     )

@@ -16,7 +16,8 @@ def _diffs_complete(template_type: str) -> dg.AssetChecksDefinition:
 
         parts = parts_of(context, "diffs", template_type)
         expected, missing = missing_differences(repository.open(), *parts.values())
-        return complete(expected, [list(m) for m in missing], "differenced", WARN)
+        frames = [f"{visit}/{detector}" for visit, detector in missing]
+        return complete(expected, frames, "calibrated exposures (visit/CCD) are differenced", WARN)
 
     return diffs_complete
 

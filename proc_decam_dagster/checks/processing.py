@@ -54,6 +54,7 @@ def _up_to_date(proc_type: str, template_type: str) -> dg.AssetChecksDefinition:
         rows = [(s.dataset, len(s.data_ids), s.because, s.command) for s in stale]
         return dg.AssetCheckResult(
             passed=not rows, severity=WARN,
+            description=f"{len(rows)} kinds of products are to be made anew" if rows else "nothing is stale",
             metadata={"stale": markdown_table(("dataset", "number", "because", "what to do next"), rows[:SHOWN])},
         )  # fmt: skip
 

@@ -4,7 +4,7 @@ import shutil
 
 import dagster as dg
 
-from proc_decam_dagster.assets.presentation import markdown_table
+from proc_decam_dagster.assets.presentation import listed, markdown_table
 from proc_decam_dagster.checks.check import ERROR, SHOWN, WARN, survey_check
 from proc_decam_dagster.resources import ButlerRepository, Limits, Survey
 
@@ -32,7 +32,7 @@ def raws_complete(
         description=f"{len(table) - len(missing)} of {len(table)} exposures are in the repository",
         metadata={
             "expected": len(table),
-            "missing": dg.MetadataValue.json(left[:SHOWN]),
+            "missing": listed(left[:SHOWN]),
             "not_to_be_had": markdown_table(("file", "outcome"), never.items()),
         },
     )
@@ -54,7 +54,8 @@ def storage_budget(
         passed = passed and used <= limits.storage_gb
     return dg.AssetCheckResult(
         passed=passed, severity=ERROR, metadata=metadata,
-        description="" if passed else "`proc-decam clean` shows what can go, and how much room that makes",
+        description=f"{free:.0f} GB are free"
+        + ("" if passed else "; `proc-decam clean` shows what can go, and how much room that makes"),
     )  # fmt: skip
 
 

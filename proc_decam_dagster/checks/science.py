@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from proc_decam_dagster.assets.presentation import markdown_table
+from proc_decam_dagster.assets.presentation import listed, markdown_table
 from proc_decam_dagster.checks.check import SHOWN, WARN, complete, graded, survey_check
 from proc_decam_dagster.resources import ButlerRepository, Limits, Survey
 
@@ -20,7 +20,8 @@ def calexps_complete(context: dg.AssetCheckExecutionContext, repository: ButlerR
     from proc_decam_dagster.report import missing_calexps
 
     expected, missing = missing_calexps(repository.open(), context.partition_key)
-    return complete(expected, [list(m) for m in missing], "calibrated", WARN)
+    frames = [f"{exposure}/{detector}" for exposure, detector in missing]
+    return complete(expected, frames, "frames (exposure/CCD) are calibrated", WARN)
 
 
 @survey_check("calexps")
@@ -34,8 +35,10 @@ def exposures_in_skymap(
     table = table_io.rows_of_nights(table_io.read_exposures(survey.exposures_file), [context.partition_key])
     outside = exposures_outside_skymap(repository.open(), table)
     return dg.AssetCheckResult(
-        passed=not outside, severity=WARN, metadata={"outside": dg.MetadataValue.json(outside[:SHOWN])}
-    )
+        passed=not outside, severity=WARN,
+        description=f"{len(outside)} exposures lie outside of it" if outside else "all lie in it",
+        metadata={"outside": listed(outside[:SHOWN])},
+    )  # fmt: skip
 
 
 @survey_check("calexps")
@@ -47,7 +50,7 @@ def detectors_accepted(context: dg.AssetCheckExecutionContext, repository: Butle
     return dg.AssetCheckResult(
         passed=not refused,
         severity=WARN,
-        description=f"{len(refused)} detectors refused" if refused else "",
+        description=f"{len(refused)} detectors of visits are refused" if refused else "none is refused",
         metadata={"refused": markdown_table(("visit", "detector", "because"), refused[:SHOWN])},
     )
 

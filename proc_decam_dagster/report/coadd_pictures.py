@@ -21,7 +21,7 @@ MAP_BINNING = 64
 
 def coadd_pictures(repo: "Repository", coadd_subset: str, template_type: str) -> Iterator[tuple[str, bytes]]:
     """Yield name and picture: the deepest patches, and the depth map of each band."""
-    yield "picture", coadd_picture(repo, coadd_subset, template_type)
+    yield "deepest_patches", coadd_picture(repo, coadd_subset, template_type)
     for band in sorted({r.dataId["band"] for r in _depths(repo, coadd_subset, template_type)}):
         yield f"depth_{band}", depth_map(repo, coadd_subset, template_type, band)
 
@@ -41,7 +41,8 @@ def coadd_picture(repo: "Repository", coadd_subset: str, template_type: str, pat
     for column, key in enumerate(deepest):
         image = binned(read_plane(path_of(repo, refs[key])), 4)
         low, high = stretch_limits(image, 10, 99.5)
-        axes[0, column].imshow(np.arcsinh((image - low) / (high - low) * 5), origin="lower", cmap="gray")
+        stretched = np.arcsinh((image - low) / (high - low) * 5)
+        axes[0, column].imshow(stretched, origin="lower", cmap="gray", vmin=0, vmax=np.arcsinh(5))
         axes[0, column].set_title(f"{key[0]} tract {key[1]} patch {key[2]}", fontsize=8)
         shown = axes[1, column].imshow(depth[key], origin="lower", cmap="viridis", vmin=0)
         figure.colorbar(shown, ax=axes[1, column], label="visits", shrink=0.8, ticks=MaxNLocator(integer=True))
@@ -53,6 +54,8 @@ def coadd_picture(repo: "Repository", coadd_subset: str, template_type: str, pat
 
 def depth_map(repo: "Repository", coadd_subset: str, template_type: str, band: str) -> bytes:
     """Return the number of visits in a band's coadds on the sky, all patches together."""
+    from matplotlib.ticker import MaxNLocator
+
     chain = PROC_TYPES["coadd"].chain("", coadd_subset, template_type)
     coadds = {_key(r): r for r in find_refs(repo, datasets.named(datasets.COADD), chain)}
     shown, corners = [], []
@@ -67,15 +70,21 @@ def depth_map(repo: "Repository", coadd_subset: str, template_type: str, band: s
         return nothing(f"{chain}: no coadds in {band}")
     # Around the first corner, so that a survey across 0 h is drawn in one piece.
     origin = corners[0][0].flat[0]
-    figure = new_figure(6, 5)
+    places = [((ra - origin + 180) % 360 - 180 + origin, dec) for ra, dec in corners]
+    (left, right), (bottom, top) = ((min(c.min() for c in cs), max(c.max() for c in cs)) for cs in zip(*places))
+    stretch = 1 / np.cos(np.radians((bottom + top) / 2))
+    # As high as the footprint is: a small one would else lie in an empty frame.
+    figure = new_figure(7, 1.2 + float(np.clip(5.5 * (top - bottom) * stretch / (right - left), 0.8, 7)))
     axes = figure.subplots()
     most = max(float(c.max()) for c in shown)
-    for counts, (ra, dec) in zip(shown, corners):
-        drawn = axes.pcolormesh((ra - origin + 180) % 360 - 180 + origin, dec, counts, vmin=0, vmax=most)
+    for counts, (ra, dec) in zip(shown, places):
+        drawn = axes.pcolormesh(ra, dec, counts, vmin=0, vmax=most)
     axes.set(title=f"{coadd_subset} {template_type} {band}", xlabel="RA (deg)", ylabel="Dec (deg)")
-    axes.set_aspect(1 / np.cos(np.radians(corners[0][1].flat[0])))
+    axes.set_aspect(stretch)
     axes.invert_xaxis()
-    figure.colorbar(drawn, ax=axes, label="visits")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    figure.colorbar(drawn, ax=axes, label="visits", ticks=MaxNLocator(5, integer=True))
     return png(figure)
 
 

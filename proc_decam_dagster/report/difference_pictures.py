@@ -27,7 +27,7 @@ def difference_pictures(
 ) -> Iterator[tuple[str, bytes]]:
     """Yield name and picture: cut-outs of new sources; completeness of fakes where injected images were differenced."""
     parts = (subset, coadd_subset, template_type)
-    yield "picture", difference_picture(repo, *parts)
+    yield "new_sources", difference_picture(repo, *parts)
     recovery = fakes_recovery(repo, *parts)
     if len(recovery):
         yield "completeness", completeness_picture(recovery, " ".join(parts))

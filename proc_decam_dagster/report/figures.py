@@ -8,7 +8,7 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from proc_decam_dagster.execution.plan import bytes_below
-from proc_decam_dagster.report.images import read_plane
+from proc_decam_dagster.report.images import glance, read_plane
 from proc_decam_dagster.repository.association import coadd_nights
 from proc_decam_dagster.repository.queries import find_certified, find_refs, path_of, source_night
 from proc_decam_dagster.survey import collections as names
@@ -27,7 +27,7 @@ def calibration_figures(repo: "Repository", night: str, proc_type: str) -> dict[
     dataset = PROC_TYPES[proc_type].certifies
     levels, scatters = [], []
     for ref in find_certified(repo, dataset, names.calib_collection(night, dataset)):
-        sample = read_plane(path_of(repo, ref))[::8, ::8]
+        sample = glance(path_of(repo, ref)).sample
         level = np.nanmedian(sample)
         levels.append(level)
         scatters.append(1.4826 * np.nanmedian(np.abs(sample - level)))

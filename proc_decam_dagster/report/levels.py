@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from proc_decam_dagster.report.images import binned, read_plane
+from proc_decam_dagster.report.images import BINNING, binned, glance
 from proc_decam_dagster.repository.queries import Master, night_frames, path_of
 from proc_decam_dagster.repository.substitutes import candidates, certified_masters, own_masters
 from proc_decam_dagster.survey import datasets
@@ -58,7 +58,7 @@ def master_changes(repo: "Repository", night: str, proc_type: str, before: dict[
     own = own_masters(repo, night, PROC_TYPES[proc_type].certifies)
     changes = []
     for master in sorted(own.keys() & before.keys()):
-        now, then = (binned(read_plane(path_of(repo, refs[master])), BLOCK) for refs in (own, before))
+        now, then = (binned(glance(path_of(repo, refs[master])).small, BLOCK // BINNING) for refs in (own, before))
         change = now - then if proc_type == "bias" else now / np.where(then > 0, then, np.nan) - 1
         shift = float(np.nanmedian(change))
         structure = float(1.4826 * np.nanmedian(np.abs(change - shift)))

@@ -8,10 +8,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from proc_decam_dagster.camera.detectors import DETECTORS
 from proc_decam_dagster.report.drawing import LIMIT_BYTES
-from proc_decam_dagster.report.images import stretch_limits
+from proc_decam_dagster.report.images import binned, stretch_limits
 
 PIXEL_MM = 0.015
-SIDE = 560
+SIDE = 900
 """Pixels of the longer side of what is shown of the focal plane; fewer if the picture grew too big."""
 MARGIN, BAR = 6, 14
 BLANK = 255
@@ -19,9 +19,7 @@ BLANK = 255
 NUMBER = (255, 127, 14)
 
 
-def focal_plane(
-    images: Mapping[int, np.ndarray], title: str, unit: str, *, binning: int, brightest: float = 99
-) -> bytes:
+def focal_plane(images: Mapping[int, np.ndarray], title: str, unit: str, *, binning: int) -> bytes:
     """Return a mosaic of binned detector images at their places in the focal plane, with a bar of the grey scale.
 
     Parameters
@@ -32,19 +30,16 @@ def focal_plane(
         What is shown, and the unit of its values.
     binning : `int`
         CCD pixels along a side of an image's pixel.
-    brightest : `float`
-        Percentile that is drawn white.
     """
     if not images:
         return _png(_written(f"{title}: no data"))
-    low, high = stretch_limits(np.concatenate([i.ravel() for i in images.values()]), high=brightest)
-    greys = {d: _grey(image, low, high) for d, image in images.items()}
     side = SIDE
     while True:
-        picture = _drawn(greys, title, [f"{high:.4g} {unit}", f"{low:.4g}"], binning, side)
+        picture = _drawn(images, title, unit, binning, side)
         if len(picture) <= LIMIT_BYTES or side < SIDE / 4:
             return picture
-        side = int(side * 0.8)
+        # Noise, of which such pictures are made, takes as many bytes as it has pixels.
+        side = int(side * np.clip(np.sqrt(LIMIT_BYTES / len(picture)), 0.5, 0.95))
 
 
 def _grey(image: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -54,14 +49,20 @@ def _grey(image: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.where(np.isfinite(levels), levels, BLANK).astype(np.uint8)
 
 
-def _drawn(greys: Mapping[int, np.ndarray], title: str, scale: list[str], binning: int, side: int) -> bytes:
+def _drawn(images: Mapping[int, np.ndarray], title: str, unit: str, binning: int, side: int) -> bytes:
     # The focal plane's x runs along CCD columns for DECam's long side: rows are drawn along y.
-    centres = {d: np.array(DETECTORS[d].center_mm)[::-1] for d in greys}
-    half = np.array(next(iter(greys.values())).shape) * binning * PIXEL_MM / 2
-    low, high = (f([centres[d] for d in greys], axis=0) for f in (np.min, np.max))
+    centres = {d: np.array(DETECTORS[d].center_mm)[::-1] for d in images}
+    shape = next(iter(images.values())).shape
+    half = np.array(shape) * binning * PIXEL_MM / 2
+    low, high = (f([centres[d] for d in images], axis=0) for f in (np.min, np.max))
     low, high = low - half - 1, high + half + 1
     pixels = side / max(high - low)
     wide, tall = (np.ceil((high - low) * pixels)).astype(int)
+    size = tuple(np.maximum(1, np.round(2 * half * pixels)).astype(int).tolist())
+    # Means of what falls on a pixel, and their range: single values of noise would hide what lies below it.
+    shown = {d: binned(image, max(1, shape[0] // size[0])) for d, image in images.items()}
+    black, white = stretch_limits(np.concatenate([image.ravel() for image in shown.values()]), high=95)
+    scale = [f"{white:.4g} {unit}", f"{black:.4g}"]
     font = ImageFont.load_default(12)
     title_box, scale_box = font.getbbox(title), font.getbbox(max(scale, key=len))
     top = title_box[3] + 2 * MARGIN
@@ -70,13 +71,14 @@ def _drawn(greys: Mapping[int, np.ndarray], title: str, scale: list[str], binnin
     )
     draw = ImageDraw.Draw(picture)
     draw.text((MARGIN, MARGIN), title, (0, 0, 0), font)
-    size = tuple(np.maximum(1, np.round(2 * half * pixels)).astype(int).tolist())
-    for detector, grey in greys.items():
+    for detector, image in shown.items():
         x, y = (centres[detector] - low) * pixels
         corner = (round(MARGIN + x - size[0] / 2), round(top + tall - y - size[1] / 2))
-        small = Image.fromarray(np.ascontiguousarray(grey.T[::-1])).resize(size, Image.Resampling.NEAREST)
-        picture.paste(small, corner)
-        draw.text((MARGIN + x, top + tall - y), str(detector), NUMBER, font, anchor="mm")
+        grey = Image.fromarray(np.ascontiguousarray(_grey(image, black, white).T[::-1]))
+        picture.paste(grey.resize(size, Image.Resampling.BOX), corner)
+        # At a corner, and outlined: it hides little, and is read on noise too.
+        place = (corner[0] + 3, corner[1] + 2)
+        draw.text(place, str(detector), NUMBER, font, stroke_width=2, stroke_fill=(0, 0, 0))
     left = wide + 2 * MARGIN
     ramp = np.repeat(np.linspace(255, 0, tall).astype(np.uint8)[:, None], BAR, axis=1)
     picture.paste(Image.fromarray(ramp), (left, top))

@@ -1,5 +1,6 @@
 """Focal-plane mosaics of a night: its master calibrations, how they changed, the sky of a visit and what it leaves."""
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from proc_decam_dagster.report import mosaic
-from proc_decam_dagster.report.images import binned, read_plane
+from proc_decam_dagster.report.images import BINNING, glance
 from proc_decam_dagster.report.levels import earlier_masters
 from proc_decam_dagster.repository.queries import find_certified, find_refs, path_of
 from proc_decam_dagster.survey import collections as names
@@ -17,15 +18,29 @@ from proc_decam_dagster.survey.proc_types import PROC_TYPES
 if TYPE_CHECKING:
     from proc_decam_dagster.repository import Repository
 
-BINNING = 16
-SKY = 80
-"""Percentile of a sky's stretch: what lies above are stars."""
+SMOOTHING = 4
+"""Binned pixels along a side of those whose median shows the sky: stars are on few of them."""
 UNITS = {"bias": "ADU", "flat": "relative"}
 
 
-def focal_plane(images: Mapping[int, np.ndarray], title: str, unit: str, brightest: float = 99) -> bytes:
+def focal_plane(images: Mapping[int, np.ndarray], title: str, unit: str) -> bytes:
     """Return a mosaic of detector images, binned by `BINNING`; see `mosaic.focal_plane`."""
-    return mosaic.focal_plane(images, title, unit, binning=BINNING, brightest=brightest)
+    return mosaic.focal_plane(images, title, unit, binning=BINNING)
+
+
+def sky_plane(repo: "Repository", refs: list[Any], title: str) -> bytes:
+    """Return a mosaic of the sky of images of one exposure (electrons), without its stars."""
+    images = {int(ref.dataId["detector"]): smoothed(_small(repo, ref)) for ref in refs}
+    return mosaic.focal_plane(images, title, "electrons", binning=BINNING * SMOOTHING)
+
+
+def smoothed(image: np.ndarray) -> np.ndarray:
+    """Return the median of `SMOOTHING` × `SMOOTHING` blocks, NaN where a block has no finite pixel."""
+    ny, nx = (n // SMOOTHING for n in image.shape)
+    blocks = image[: ny * SMOOTHING, : nx * SMOOTHING].reshape(ny, SMOOTHING, nx, SMOOTHING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        return np.nanmedian(blocks, axis=(1, 3))
 
 
 def calibration_picture(repo: "Repository", night: str, proc_type: str, band: str | None = None) -> bytes:
@@ -40,7 +55,7 @@ def calibration_pictures(repo: "Repository", night: str, proc_type: str) -> Iter
     """Yield name and picture of a night's masters, of each band, and of how they differ from the last night's."""
     masters = _masters(repo, night, proc_type)
     for band in sorted(masters):
-        name = f"picture_{_short(band)}" if band else "picture"
+        name = f"focal_plane_{_short(band)}" if band else "focal_plane"
         yield name, calibration_picture(repo, night, proc_type, band)
     for other, before in earlier_masters(repo, night, proc_type)[:1]:
         for band, refs in sorted(masters.items()):
@@ -48,8 +63,8 @@ def calibration_pictures(repo: "Repository", night: str, proc_type: str) -> Iter
             images = {}
             for detector in refs.keys() & last.keys():
                 now, then = _small(repo, refs[detector]), _small(repo, last[detector])
-                images[detector] = now - then if proc_type == "bias" else now / then
-            unit = "difference (ADU)" if proc_type == "bias" else "ratio"
+                images[detector] = now - then if proc_type == "bias" else 100 * (now / then - 1)
+            unit = "ADU" if proc_type == "bias" else "%"
             name = f"change_{_short(band)}" if band else "change"
             yield name, focal_plane(images, f"{proc_type} {night} against {other} {_short(band)}", unit)
 
@@ -58,15 +73,14 @@ def visit_picture(repo: "Repository", night: str) -> bytes:
     """Return the focal plane of a night's best covered visit, calibrated and background-subtracted."""
     refs = _best_visit(find_refs(repo, datasets.CALEXP, PROC_TYPES["drp"].chain(night)), "visit")
     title = f"visit {refs[0].dataId['visit']}: what the sky model leaves" if refs else night
-    return focal_plane({int(r.dataId["detector"]): _small(repo, r) for r in refs}, title, "electrons", SKY)
+    return sky_plane(repo, refs, title)
 
 
 def visit_pictures(repo: "Repository", night: str) -> Iterator[tuple[str, bytes]]:
     """Yield the focal plane of a visit before its sky is subtracted, and after."""
     refs = _best_visit(find_refs(repo, datasets.POST_ISR, PROC_TYPES["drp"].chain(night)), "exposure")
     if refs:
-        images = {int(r.dataId["detector"]): _small(repo, r) for r in refs}
-        yield "sky", focal_plane(images, f"exposure {refs[0].dataId['exposure']}: sky and stars", "electrons", SKY)
+        yield "sky", sky_plane(repo, refs, f"exposure {refs[0].dataId['exposure']}: sky")
     yield "residuals", visit_picture(repo, night)
 
 
@@ -89,7 +103,7 @@ def _masters(repo: "Repository", night: str, proc_type: str) -> dict[str, dict[i
 
 
 def _small(repo: "Repository", ref: Any) -> np.ndarray:
-    return binned(read_plane(path_of(repo, ref)), BINNING)
+    return glance(path_of(repo, ref)).small
 
 
 def _short(physical_filter: str) -> str:

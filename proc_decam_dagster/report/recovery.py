@@ -84,7 +84,9 @@ def completeness_picture(recovery: Table, title: str) -> bytes:
     axes.plot(mag, fraction, "o-", color="tab:blue")
     for x, y, n in zip(mag, fraction, total):
         axes.annotate(f"{n:.0f}", (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)
-    axes.set(xlabel="magnitude", ylabel="fakes recovered", ylim=(-0.05, 1.1), title=title)
+    axes.set(
+        xlabel="magnitude (beside the points: fakes injected)", ylabel="fakes recovered", ylim=(-0.05, 1.1), title=title
+    )
     return png(figure)
 
 

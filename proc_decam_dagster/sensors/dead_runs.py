@@ -6,14 +6,13 @@ import socket
 import dagster as dg
 import psutil
 
-from proc_decam_dagster.assets.asset import told_in_one_line
+from proc_decam_dagster.sensors.sensor import survey_sensor
 
 GRPC_TAG = ".dagster/grpc_info"
 """Where Dagster's default launcher notes the code server that it started a run in."""
 
 
-@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
-@told_in_one_line()
+@survey_sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
 def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Report runs failed whose process on this host is no more, so that queue and pools count them no longer.
 

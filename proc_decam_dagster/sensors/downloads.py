@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from proc_decam_dagster.assets.asset import told_in_one_line
 from proc_decam_dagster.assets.survey import raws
 from proc_decam_dagster.partitions import NIGHTS
 from proc_decam_dagster.resources import Survey
 from proc_decam_dagster.sensors.requests import UNDER_WAY, is_due, is_over, records_of
+from proc_decam_dagster.sensors.sensor import survey_sensor
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -23,8 +23,7 @@ NIGHTS_A_TICK = 100
 """Nights that one tick looks at, and that are asked for at once; the next tick goes on."""
 
 
-@dg.sensor(asset_selection=[raws], minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
-@told_in_one_line()
+@survey_sensor(asset_selection=[raws], minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
 def new_downloads(context: dg.SensorEvaluationContext, survey: Survey) -> dg.SensorResult | dg.SkipReason:
     """See verified downloads, register their nights, and request that a night that is ready be ingested.
 

@@ -4,14 +4,13 @@ import json
 
 import dagster as dg
 
-from proc_decam_dagster.assets.asset import told_in_one_line
 from proc_decam_dagster.assets.survey import exposures
 from proc_decam_dagster.resources import ArchiveClient, Survey
 from proc_decam_dagster.sensors.requests import is_due, records_of
+from proc_decam_dagster.sensors.sensor import survey_sensor
 
 
-@dg.sensor(asset_selection=[exposures], minimum_interval_seconds=600, default_status=dg.DefaultSensorStatus.STOPPED)
-@told_in_one_line()
+@survey_sensor(asset_selection=[exposures], minimum_interval_seconds=600, default_status=dg.DefaultSensorStatus.STOPPED)
 def new_exposures(
     context: dg.SensorEvaluationContext, survey: Survey, archive: ArchiveClient
 ) -> dg.SensorResult | dg.SkipReason:

@@ -4,15 +4,14 @@ import os
 
 import dagster as dg
 
-from proc_decam_dagster.assets.asset import told_in_one_line
 from proc_decam_dagster.partitions import SURVEY
+from proc_decam_dagster.sensors.sensor import survey_sensor
 
 LONGEST = 1500
 """Characters of a cause: the rest is on the run's page."""
 
 
-@dg.run_failure_sensor(default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=30)
-@told_in_one_line()
+@survey_sensor(dg.run_failure_sensor, default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=30)
 def failures(context: dg.RunFailureSensorContext) -> None:
     """Tell who is to know that a run failed: which assets and partition, why, and what to do next."""
     from proc_decam_dagster.sensors.channels import Channels

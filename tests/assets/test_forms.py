@@ -3,6 +3,7 @@
 import pytest
 
 from proc_decam_dagster.assets.forms import Calibrated, Calibration, Processing, detectors_where, form_of
+from proc_decam_dagster.errors import SurveyError
 from proc_decam_dagster.survey.calibration_policy import OWN
 from proc_decam_dagster.survey.proc_types import MIN_FRAMES, PROC_TYPES
 
@@ -17,8 +18,8 @@ def test_detectors_become_an_expression(text, where):
 
 @pytest.mark.parametrize("text", ["0", "63", "4..1", "S29", "1-4", "1..", "1;2"])
 def test_what_is_no_detector_is_refused(text):
-    with pytest.raises(ValueError, match="names no CCD; expected numbers and ranges of 1 to 62"):
-        Processing(detectors=text)
+    with pytest.raises(SurveyError, match="names no CCD; expected numbers and ranges of 1 to 62"):
+        _ = Processing(detectors=text).query
 
 
 def test_detectors_and_where_go_together():
@@ -32,6 +33,8 @@ def test_steps_are_those_of_the_pipeline():
     for name, row in PROC_TYPES.items():
         form = form_of(name, Processing)
         assert form().steps == []
+        (choices,) = form.model_fields["steps"].annotation.__args__
+        assert choices.__name__ == f"Step[{', '.join(row.steps)}]"  # a launch dialog says it of a step that is none
         assert row.select_steps(",".join(form(steps=[row.steps[-1]]).steps)) == [row.steps[-1]]
         with pytest.raises(ValueError, match="steps"):
             form(steps=["step9"])
@@ -53,5 +56,5 @@ def test_the_policy_of_the_launch_dialog():
 
 
 def test_a_night_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="'2019' is no night; expected a date written YYYYMMDD"):
-        Calibrated(calibrations_from="2019")
+    with pytest.raises(SurveyError, match="'2019' is no night; expected a date written YYYYMMDD"):
+        Calibrated(calibrations_from="2019").policy()

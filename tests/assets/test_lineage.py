@@ -64,7 +64,7 @@ def test_every_asset_has_a_group_an_owner_a_kind_a_description_and_a_way_to_its_
         assert node.group_name != "default" and node.owners and node.kinds and node.description, key
         (code,) = node.metadata["dagster/code_references"].code_references
         line = Path(code.file_path).read_text().splitlines()[code.line_number - 1]
-        assert "survey_asset" in line, (key, line)
+        assert "survey_asset" in line and code.label == key.path[-1], (key, line)
 
 
 def test_code_is_found_in_a_git_host_if_one_is_configured(monkeypatch):
@@ -74,3 +74,11 @@ def test_code_is_found_in_a_git_host_if_one_is_configured(monkeypatch):
     (code,) = node.metadata["dagster/code_references"].code_references
     start = "https://github.com/team/survey/tree/v1/proc_decam_dagster/assets/science.py#L"
     assert code.url.startswith(start)
+
+
+def test_what_is_plotted_over_the_nights_is_described(graph):
+    from proc_decam_dagster.report.figures import VISIT_FIGURES
+    from proc_decam_dagster.report.labels import FIGURES
+
+    described = "".join(graph.get(key).description for key in graph.materializable_asset_keys)
+    assert all(f"| `{figure}` |" in described for figure in (*FIGURES, *VISIT_FIGURES))

@@ -24,6 +24,13 @@ def test_all_succeeded_is_green():
     judge(_report(succeeded=10, skipped=5), Processing())
 
 
+def test_memory_is_told_only_if_it_was_measured():
+    report = _report(skipped=5)
+    assert "peak_rss_gb" not in report_metadata(report)
+    report.steps[0].peak_rss_gb = 0.5
+    assert report_metadata(report)["peak_rss_gb"] == 0.5
+
+
 @pytest.mark.parametrize("bad", [{"failed": 1}, {"blocked": 1}])
 def test_one_bad_quantum_is_red(bad):
     with pytest.raises(dg.Failure, match="1 of 10 quanta"):

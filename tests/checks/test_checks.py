@@ -38,6 +38,13 @@ def test_nothing_expected_is_no_success():
     assert complete(2, [], "certified", WARN).passed and not complete(2, [1], "certified", WARN).passed
 
 
+def test_what_is_missing_is_told_in_place():
+    result = complete(3, ["845000/25"], "frames are calibrated", ERROR)
+    assert not result.passed and result.description == "2 of 3 frames are calibrated"
+    assert {k: v.value for k, v in result.metadata.items()} == {"expected": 3, "found": 2, "missing": "845000/25"}
+    assert complete(3, [], "frames are calibrated", ERROR).metadata["missing"].value == "none"
+
+
 def test_limits_are_configured_by_the_environment(monkeypatch):
     monkeypatch.setenv("PROC_DECAM_LIMITS", "astrometry_mas=60, storage_gb=5000")
     limits = Limits.from_environment()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import yaml
 from dagster._config import process_config, resolve_to_config_type
 from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.instance.ref import InstanceRef
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.storage.dagster_run import DagsterRun
 from dagster._utils.merger import deep_merge_dicts
@@ -19,7 +22,9 @@ from dagster_k8s import K8sRunLauncher
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.job import construct_dagster_k8s_job, get_user_defined_k8s_config
 from kubernetes.client import ApiClient
+from lsst.utils.db_auth import DbAuth
 
+from proc_decam_dagster.archive.credentials import find_credentials
 from proc_decam_dagster.assets.pods import PODS, pod_tags
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -38,7 +43,8 @@ def launcher_config() -> dict[str, Any]:
     raw = {snake(name): value for name, value in LAUNCHER.items()}
     raw["run_k8s_config"] = {snake(name): value for name, value in LAUNCHER["runK8sConfig"].items()}
     release = {
-        "service_account_name": "release-dagster", "instance_config_map": "release-dagster-instance",
+        "job_namespace": "survey", "service_account_name": "release-dagster",
+        "instance_config_map": "release-dagster-instance",
         "postgres_password_secret": VALUES["global"]["postgresqlSecretName"],
         "dagster_home": VALUES["global"]["dagsterHome"],
     }  # fmt: skip
@@ -46,14 +52,19 @@ def launcher_config() -> dict[str, Any]:
 
 
 def code_context() -> dict[str, Any]:
-    """Return what the chart passes on to runs, with `includeConfigInLaunchedRuns`, of the code server's values."""
-    image = CODE["image"]
+    """Return what the chart passes on to runs, with `includeConfigInLaunchedRuns`, of the code server's values.
+
+    Not its user, but its resources, which go before those of the launcher.
+    """
     assert CODE["includeConfigInLaunchedRuns"] == {"enabled": True}
+    subchart = "release-dagster-user-deployments"
     return {
-        "image_pull_policy": image["pullPolicy"], "namespace": "survey", "service_account_name": "release-dagster",
-        "volumes": CODE["volumes"], "volume_mounts": CODE["volumeMounts"],
-        "security_context": CODE["securityContext"], "env": CODE["env"],
-        "run_k8s_config": {"pod_spec_config": {"security_context": CODE["podSecurityContext"]}},
+        "image_pull_policy": CODE["image"]["pullPolicy"], "namespace": "survey", "env": CODE["env"],
+        "service_account_name": f"{subchart}-user-deployments",
+        "env_config_maps": [f"{subchart}-{CODE['name']}-user-env"],
+        "env_secrets": [secret["name"] for secret in CODE["envSecrets"]],
+        "volumes": CODE["volumes"], "volume_mounts": CODE["volumeMounts"], "resources": CODE["resources"],
+        "run_k8s_config": {"pod_spec_config": {"automount_service_account_token": True}},
     }  # fmt: skip
 
 
@@ -98,8 +109,10 @@ def test_a_server_takes_the_pods_of_runs_and_steps(launcher, asset):
     kubernetes_validate.validate(job, VERSION, strict=True)
     pod = job["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    assert pod["securityContext"]["runAsNonRoot"] and not container["securityContext"]["allowPrivilegeEscalation"]
-    assert {m["mountPath"] for m in container["volumeMounts"]} >= {"/srv/survey", "/etc/survey", "/dev/shm"}
+    assert pod["securityContext"] == CODE["podSecurityContext"]
+    assert container["securityContext"] == CODE["securityContext"]
+    assert {m["mountPath"] for m in container["volumeMounts"]} == {"/srv/survey"}
+    assert {"secretRef": {"name": "proc-decam-credentials"}} in container["envFrom"]
     assert job["spec"]["ttlSecondsAfterFinished"] == 86400
     environment = {e["name"]: e.get("value") for e in container["env"]}
     assert environment["PROC_DECAM_EXECUTOR"] == "k8s" and environment["PROC_DECAM_REPO"] == "/srv/survey/repo"
@@ -114,13 +127,42 @@ def test_a_server_takes_the_manifests_and_they_have_what_the_values_name():
         kubernetes_validate.validate(manifest, VERSION, strict=True)
     named = {(m["kind"], m["metadata"]["name"]): m for m in manifests}
     for volume in CODE["volumes"]:
-        if "secret" in volume:
-            secret = named["Secret", volume["secret"]["secretName"]]
-            paths = [e["value"] for e in CODE["env"] if e["value"].startswith("/etc/survey/")]
-            assert {Path(path).name for path in paths} == set(secret["stringData"])
-        elif "persistentVolumeClaim" in volume:
+        if "persistentVolumeClaim" in volume:
             assert ("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]) in named
+    (credentials,) = CODE["envSecrets"]
+    assert ("Secret", credentials["name"]) in named
     assert "postgresql-password" in named["Secret", VALUES["global"]["postgresqlSecretName"]]["stringData"]
+
+
+def test_butler_and_archive_find_their_credentials_in_the_secrets_variables(monkeypatch):
+    (text,) = (
+        m["stringData"]
+        for m in yaml.safe_load_all((DEPLOY / "helm" / "survey.yaml").read_text())
+        if m["metadata"]["name"] == CODE["envSecrets"][0]["name"]
+    )
+    for name, value in text.items():
+        monkeypatch.setenv(name, value)
+    found = DbAuth().getAuth("postgresql", "proc_decam", "survey-postgres", 5432, "proc_decam_registry")
+    assert found == ("proc_decam", "put it here")
+    assert find_credentials().source == "the environment"
+
+
+def test_values_say_what_the_instance_of_the_units_says():
+    """What the chart leaves out or has otherwise: the instance's class, slots of dead runs, retries."""
+    units = yaml.safe_load((DEPLOY / "postgres" / "dagster.yaml").read_text())
+    more, daemon = VALUES["additionalInstanceConfig"], VALUES["dagsterDaemon"]
+    assert more == {name: units[name] for name in ("instance_class", "nux")}
+    freed = units["run_monitoring"]["free_slots_after_run_end_seconds"]
+    assert daemon["runMonitoring"]["freeSlotsAfterRunEndSeconds"] == freed
+    again = units["run_retries"]["retry_on_asset_or_op_failure"]
+    assert daemon["runRetries"]["retryOnAssetOrOpFailure"] is again
+    assert VALUES["retention"]["schedule"]["purgeAfterDays"] == units["retention"]["schedule"]["purge_after_days"]
+    assert VALUES["retention"]["sensor"]["purgeAfterDays"] == units["retention"]["sensor"]["purge_after_days"]
+
+
+def test_the_web_server_is_asked_whether_it_is_ready_where_it_listens():
+    server = VALUES["dagsterWebserver"]
+    assert server["readinessProbe"]["httpGet"]["port"] == server["service"]["port"]
 
 
 def test_the_chart_is_that_of_the_library_and_the_code_server_that_of_the_units():
@@ -130,17 +172,55 @@ def test_the_chart_is_that_of_the_library_and_the_code_server_that_of_the_units(
     assert " ".join(CODE["dagsterApiGrpcArgs"]) in unit and f"-p {CODE['port']} " in unit
 
 
-def test_the_chart_takes_the_values():
-    """Where the chart is: `helm pull dagster/dagster --version … --untar`, and its folder in the variable."""
+@pytest.fixture(scope="module")
+def chart() -> Path:
+    """The chart's folder: `helm pull dagster/dagster --version … --untar`, and its folder in the variable."""
     folder = os.environ.get("PROC_DECAM_DAGSTER_CHART")
     if not folder:
         pytest.skip("the chart is not here: PROC_DECAM_DAGSTER_CHART names no folder of it")
-    chart = Path(folder)
+    return Path(folder)
+
+
+def test_the_chart_takes_the_values(chart):
     defaults = yaml.safe_load((chart / "values.yaml").read_text())
     schema = yaml.safe_load((chart / "values.schema.json").read_text())
     # What the schema takes from Kubernetes by address is what the tests above check.
     local = _without_addresses(schema)
     jsonschema.validate(deep_merge_dicts(defaults, VALUES), local)
+
+
+@pytest.fixture(scope="module")
+def rendered(chart) -> dict[tuple[str, str], Any]:
+    """The chart's manifests with the values, by kind and name."""
+    if not (helm := shutil.which("helm")):
+        pytest.skip("helm is not installed")
+    # Helm would fetch the schema's definitions from their addresses.
+    options = ["--skip-schema-validation", "--namespace", "survey", "-f", DEPLOY / "helm" / "values.yaml"]
+    done = subprocess.run([helm, "template", "release", chart, *options], capture_output=True, text=True, check=True)
+    return {(m["kind"], m["metadata"]["name"]): m for m in yaml.safe_load_all(done.stdout) if m}
+
+
+def test_a_server_takes_what_the_chart_renders(rendered):
+    for manifest in rendered.values():
+        kubernetes_validate.validate(manifest, VERSION, strict=True)
+    pod = rendered["Deployment", "release-dagster-webserver"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["readinessProbe"]["httpGet"]["port"] == container["ports"][0]["containerPort"]
+
+
+def test_the_rendered_instance_is_what_the_tests_above_take_it_for(rendered, tmp_path, monkeypatch):
+    text = rendered["ConfigMap", "release-dagster-instance"]["data"]["dagster.yaml"]
+    (tmp_path / "dagster.yaml").write_text(text)
+    monkeypatch.setenv("DAGSTER_PG_PASSWORD", "x")
+    instance = InstanceRef.from_dir(str(tmp_path))
+    assert instance.custom_instance_class_data.class_name == "SurveyInstance"
+    assert instance.run_storage_data.class_name == "PostgresRunStorage"
+    assert instance.settings["concurrency"]["runs"]["max_concurrent_runs"] == 8
+    assert instance.settings["run_monitoring"]["free_slots_after_run_end_seconds"] == 30
+    assert yaml.safe_load(text)["run_launcher"]["config"] == launcher_config()
+    pod = rendered["Deployment", f"release-dagster-user-deployments-{CODE['name']}"]["spec"]["template"]["spec"]
+    environment = {e["name"]: e.get("value") for e in pod["containers"][0]["env"]}
+    assert json.loads(environment["DAGSTER_CLI_API_GRPC_CONTAINER_CONTEXT"]) == {"k8s": code_context()}
 
 
 def _without_addresses(schema: Any) -> Any:

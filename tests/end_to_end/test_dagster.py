@@ -122,7 +122,7 @@ def test_bias_reports_counts_figures_and_a_picture_and_is_certified(materialise,
     found = _metadata(result)
     assert found["quanta_succeeded"] == 6 and found["quanta_failed"] == 0
     assert found["certified"] == 1
-    assert "data:image/png;base64," in found["picture"]
+    assert "data:image/png;base64," in found["focal_plane"]
     assert _checks(result) == {"bias_certified": True, "bias_levels": True, "bias_failed_quanta": True}
     assert found["gigabytes_written"] > 0
     (event,) = result.get_asset_materialization_events()

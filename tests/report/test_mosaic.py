@@ -8,7 +8,8 @@ from PIL import Image
 
 from proc_decam_dagster.camera.detectors import DETECTORS
 from proc_decam_dagster.report.drawing import LIMIT_BYTES
-from proc_decam_dagster.report.mosaic import focal_plane
+from proc_decam_dagster.report.mosaic import SIDE, focal_plane
+from proc_decam_dagster.report.pictures import smoothed
 
 SHAPE = (64, 32)
 
@@ -19,7 +20,7 @@ def drawn(images: dict[int, np.ndarray]) -> np.ndarray:
     assert len(data) <= LIMIT_BYTES
     with Image.open(io.BytesIO(data)) as picture:
         grey = np.asarray(picture.convert("L")).astype(int)
-    return grey[26:-6, 6:566]
+    return grey[26:-6, 6 : 6 + SIDE]
 
 
 @pytest.mark.parametrize(("axis", "sign", "edge"), [(0, 1, "bottom"), (0, -1, "top"), (1, 1, "left"), (1, -1, "right")])
@@ -50,6 +51,20 @@ def test_noise_of_the_whole_focal_plane_is_bounded_and_pixels_without_a_value_ar
     half[: SHAPE[0] // 2], half[0, 0] = np.nan, 1
     picture = drawn({1: half})
     assert (picture[40:80, 60:200] > 250).all() and (picture[40:80, -200:-60] < 5).all()
+
+
+def test_a_gradient_below_the_noise_of_pixels_is_seen():
+    rng, rows = np.random.default_rng(1), np.linspace(0, 1, 256)[:, None]
+    data = focal_plane({d: rng.normal(rows, 1, size=(256, 128)) for d in (25, 31)}, "sky", "electrons", binning=16)
+    with Image.open(io.BytesIO(data)) as picture:
+        ccd = np.asarray(picture.convert("L")).astype(int)[40:70, 12:112]
+    assert ccd[:, 70:].mean() > ccd[:, :30].mean() + 40
+
+
+def test_stars_are_not_in_a_sky_and_pixels_without_a_value_have_none():
+    image = np.ones((8, 8))
+    image[1, 1], image[:4, 4:] = 1e4, np.nan
+    assert np.array_equal(smoothed(image), [[1, np.nan], [1, 1]], equal_nan=True)
 
 
 def test_nothing_to_draw_is_said():

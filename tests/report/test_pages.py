@@ -131,7 +131,7 @@ def test_the_assets_make_the_same_pages(failed_night, tmp_path):
     (event,) = night.asset_materializations_for_node("night_page")
     assert event.metadata["bias/certified"].value == 0
     event = whole.asset_materializations_for_node("survey_page")[-1]
-    assert event.metadata["nights"].value == 2 and event.metadata["page"].url == (tmp_path / "index.html").as_uri()
+    assert event.metadata["nights"].value == 2 and event.metadata["file"].path == str(tmp_path / "index.html")
     by_hand = make_pages(failed_night, tmp_path / "by_hand", [NIGHT]).index
     ours, theirs = (re.sub("made 20.* UTC", "", p.read_text()) for p in (by_hand, tmp_path / "index.html"))
     assert ours == theirs
@@ -202,3 +202,18 @@ def test_neighbours_of_one_state_are_one_band():
     assert strip([OK, OK, FAILED, OK]) == (
         "linear-gradient(90deg,var(--ok) 0% 50%,var(--failed) 50% 75%,var(--ok) 75% 100%)"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "caption"),
+    [
+        ("focal_plane", "focal plane"),
+        ("focal_plane_r", "focal plane, r"),
+        ("change_r", "change since the night before, r"),
+        ("new_sources", "the best new sources: science, template, difference"),
+    ],
+)
+def test_a_picture_has_a_caption(name, caption):
+    from proc_decam_dagster.report.pages.night import _caption
+
+    assert _caption(name) == caption

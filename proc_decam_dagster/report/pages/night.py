@@ -9,6 +9,7 @@ from proc_decam_dagster.execution.causes import failures_of
 from proc_decam_dagster.execution.step import RETRIES
 from proc_decam_dagster.report.difference_pictures import difference_pictures
 from proc_decam_dagster.report.figures import calibration_figures, difference_figures, visit_figures
+from proc_decam_dagster.report.labels import FIGURES, LEVELS
 from proc_decam_dagster.report.pages.rendering import data_uri, render
 from proc_decam_dagster.report.pages.states import NONE, STATES, TODO, Stage, SurveyStates
 from proc_decam_dagster.report.pictures import calibration_pictures, visit_pictures
@@ -18,18 +19,6 @@ from proc_decam_dagster.survey.proc_types import PROC_TYPES
 
 if TYPE_CHECKING:
     from proc_decam_dagster.repository import Repository
-
-FIGURES = {
-    "calexps": ("calibrated exposures", "", 0), "seeing_arcsec": ("seeing (FWHM)", "arcsec", 2),
-    "zero_point": ("zero point", "mag", 3), "depth_5sigma": ("depth, 5 σ", "mag", 2),
-    "zero_point_scatter": ("zero-point scatter", "mag", 4), "astrometric_rms_mas": ("astrometric scatter", "mas", 1),
-    "sky_e": ("sky", "e⁻", 0), "certified": ("certified masters", "", 0), "median_level": ("level", "", 4),
-    "median_scatter": ("pixel scatter", "", 4), "differences": ("difference images", "", 0),
-    "dia_sources": ("sources", "", 0), "dia_sources_per_ccd": ("sources a CCD", "", 1),
-    "candidates_per_ccd": ("candidates a CCD", "", 1), "false_per_ccd": ("false candidates a CCD, at most", "", 1),
-    "dia_objects": ("objects", "", 0),
-}  # fmt: skip
-"""Figure → how a page calls it, its unit, and its decimal places."""
 
 PICTURED_DIFFERENCES = 6
 """Chains of differences whose pictures a page has room for; the newest ones."""
@@ -74,7 +63,7 @@ def told(figures: dict[str, float], level: str = "") -> Iterator[tuple[str, str,
     """Yield name, value and unit of figures as people read them; ``level`` is the unit of levels."""
     for name, value in figures.items():
         words, unit, places = FIGURES.get(name, (name.replace("_", " "), "", 3))
-        unit = level if name.startswith("median_") else unit
+        unit = level if name in LEVELS else unit
         yield words, f"{value:,.{places}f}" if math.isfinite(value) else "not measured", unit
 
 
@@ -141,8 +130,10 @@ def _pictures(
 
 def _caption(name: str) -> str:
     words = {
-        "picture": "focal plane", "change": "change since the night before", "sky": "before the sky is subtracted",
-        "residuals": "what the sky model leaves", "completeness": "fakes recovered, by magnitude",
+        "focal_plane": "focal plane", "change": "change since the night before", "sky": "before the sky is subtracted",
+        "residuals": "what the sky model leaves", "new_sources": "the best new sources: science, template, difference",
+        "completeness": "fakes recovered, by magnitude",
     }  # fmt: skip
-    kind, _, band = name.partition("_")
+    kind = next((kind for kind in words if f"{name}_".startswith(f"{kind}_")), name)
+    band = name.removeprefix(kind).lstrip("_")
     return f"{words.get(kind, kind)}{', ' + band if band else ''}"

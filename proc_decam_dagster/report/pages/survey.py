@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
-from proc_decam_dagster.report.pages.night import FIGURES
+from proc_decam_dagster.report.labels import FIGURES
 from proc_decam_dagster.report.pages.rendering import render, without_secrets
 from proc_decam_dagster.report.pages.states import NONE, OK, STATES, TODO, Stage, State, SurveyStates, worst
 

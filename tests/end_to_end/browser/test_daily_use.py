@@ -7,6 +7,7 @@ from dagster_services import until
 from playwright.sync_api import expect
 from sample_survey import certified_detectors
 
+from proc_decam_dagster.assets.processing import POOL
 from proc_decam_dagster.definitions import defs
 from proc_decam_dagster.partitions import NIGHTS
 
@@ -40,6 +41,30 @@ def test_the_graph_reads_like_the_survey(ui):
             expect(drawn.first).to_be_attached()
 
 
+def test_an_assets_page_says_what_it_is_whose_it_is_and_where_its_code_is(ui):
+    node = defs.resolve_asset_graph().get(dg.AssetKey("calexps"))
+    what, chain, *_ = node.description.split("\n\n")
+    ui.go("/assets/calexps?view=overview")
+    for words in (what, chain.split("`")[1], node.group_name, node.owners[0].removeprefix("team:"), *node.kinds):
+        ui.sees(words)
+    ui.sees("astrometric scatter")  # what the figures are, and their units
+    (code,) = node.metadata["dagster/code_references"].code_references
+    link = ui.page.locator(f"a[href$='{code.file_path}:{code.line_number}']")
+    expect(link).to_contain_text("calexps")  # Dagster splits the words around an asset's name
+
+
+def test_what_runs_by_itself_says_what_it_does_and_how_many_runs_share_the_machine(ui):
+    ui.go("/automation")
+    for automation in (*defs.sensors, *defs.schedules):
+        ui.sees(automation.name)
+    for sensor in defs.sensors:
+        ui.go(f"/locations/proc_decam/sensors/{sensor.name}")
+        ui.sees(sensor.description.split("\n")[0])
+    for pool in (POOL, "archive"):
+        ui.go(f"/deployment/concurrency/{pool}")
+        expect(ui.page.locator("tr").filter(has_text="Limit")).to_contain_text("1")
+
+
 def test_a_sensor_registers_a_night_and_says_what_a_late_exposure_makes_stale(ui, instance, survey):
     night = survey.nights[-1]
     until(lambda: night in instance.get_dynamic_partitions(NIGHTS.name), "the sensor registers the night")
@@ -62,17 +87,34 @@ def test_a_sensor_registers_a_night_and_says_what_a_late_exposure_makes_stale(ui
     report_what_is_there(instance, [night])
 
 
-def test_a_form_comes_up_with_defaults_that_process_the_whole_night(ui):
-    form = ui.launchpad("flat")["ops"]["flat"]["config"]
-    assert (form["where"], form["tolerated_failures"], form["calibrations"]) == ("", "none", "own")
-    assert not form["retry_failed"] and not form["partial"]
+@pytest.mark.parametrize(
+    ("asset", "more"),
+    [
+        ("flat", {"calibrations": "own", "partial": False}),
+        (f"{TEMPLATE_TYPE}/coadds", {}),
+        (f"{TEMPLATE_TYPE}/diffs", {"science": "clean"}),
+    ],
+)
+def test_a_form_comes_up_with_defaults_that_process_all(ui, asset, more):
+    form = ui.launchpad(asset)["ops"][asset.replace("/", "__")]["config"]
+    wanted = {"detectors": "", "where": "", "steps": [], "tolerated_failures": "none", "retry_failed": False} | more
+    assert form.items() >= wanted.items()
 
 
-@pytest.mark.parametrize("wrong", ["tolerated_failures: many", "partial: perhaps", "wheer: detector=1"])
-def test_a_wrong_value_is_refused_before_launch(ui, instance, survey, wrong):
+@pytest.mark.parametrize(
+    ("asset", "wrong"),
+    [
+        ("bias", "tolerated_failures: many"),
+        ("bias", "partial: perhaps"),
+        ("bias", "wheer: detector=1"),
+        (f"{TEMPLATE_TYPE}/coadds", "steps: [step1]"),
+        (f"{TEMPLATE_TYPE}/diffs", "science: dirty"),
+    ],
+)
+def test_a_wrong_value_is_refused_before_launch(ui, instance, asset, wrong):
     before = instance.get_runs_count()
-    ui.materialise("bias", survey.nights[0])
-    ui.configure(f"ops:\n  bias:\n    config:\n      {wrong}\n")
+    ui.materialise(asset)
+    ui.configure(f"ops:\n  {asset.replace('/', '__')}:\n    config:\n      {wrong}\n")
     expect(ui.button("Save config")).to_be_disabled()
     ui.sees(wrong.split(":")[0])
     assert instance.get_runs_count() == before
@@ -184,4 +226,17 @@ def test_a_coadds_page_shows_which_nights_went_in(ui, instance, survey):
     assert nights
     for night in nights:
         ui.sees(night)
+    assert ui.picture().evaluate("image => image.naturalWidth") > 100
+
+
+def test_a_difference_is_materialised_and_shows_new_sources(ui, instance, survey):
+    night = survey.nights[-1]
+    ui.materialise(f"{TEMPLATE_TYPE}/diffs", COADD_SUBSET, night)
+    ui.launch()
+    run = newest(instance)
+    assert run.tags["dagster/partition"] == f"{COADD_SUBSET}|{night}"
+    assert ended(instance, run.run_id) is STATES.SUCCESS
+    ui.partition(f"{TEMPLATE_TYPE}/diffs", f"{COADD_SUBSET}%7C{night}")
+    ui.sees(f"{night}/{COADD_SUBSET}/{TEMPLATE_TYPE}/diff_drp")
+    ui.sees("new_sources")
     assert ui.picture().evaluate("image => image.naturalWidth") > 100
