@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 # One more than the cores of a small machine: tests of Slurm and of Dagster's services wait most of the time.
-SIDE_BY_SIDE := -n 3
+SIDE_BY_SIDE := -n 3 --no-loadscope-reorder
 
 # What `make demo` and `make dev` look at; make demo SEED=2 DETECTORS=25,31 SKY=210.5,-12.3
 SEED ?= 1
