@@ -99,12 +99,12 @@ def locations(web_port: int) -> list[str]:
     return []
 
 
-def beats(home: Path, environment: dict[str, str]) -> set[str]:
-    """Return the daemons whose heartbeats stand in the instance's storage."""
+def beats(home: Path, environment: dict[str, str], since: float) -> set[str]:
+    """Return the daemons with heartbeats in the instance's storage since a time: older ones are of another process."""
     before = os.environ.get(PASSWORD)
     os.environ[PASSWORD] = environment[PASSWORD]
     try:
         with dg.DagsterInstance.from_config(str(home)) as instance:
-            return set(instance.get_daemon_heartbeats())
+            return {name for name, beat in instance.get_daemon_heartbeats().items() if beat.timestamp >= since}
     finally:
         os.environ.pop(PASSWORD) if before is None else os.environ.update({PASSWORD: before})

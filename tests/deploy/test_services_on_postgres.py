@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_the_units_commands_start_on_postgres(postgres, tmp_path):
     environment = write_home(home, postgres.port, ports["code"])
     # As the service `migrate` of compose.yaml does.
     subprocess.run([PROGRAMS / "dagster", "instance", "migrate"], cwd=home, env=environment, check=True, timeout=300)
-    processes = []
+    processes, since = [], time.time()
     try:
         for name, unit in UNITS.items():
             command = moved(command_of(unit), home, ports)
@@ -52,7 +53,7 @@ def test_the_units_commands_start_on_postgres(postgres, tmp_path):
                 options = {"cwd": home, "env": environment, "stdout": log, "stderr": log, "start_new_session": True}
                 processes.append(subprocess.Popen(command, **options))
         until(lambda: locations(ports["web"]) == ["proc_decam"], "the UI shows the code location")
-        until(lambda: beats(home, environment) >= DAEMONS, "the daemon's parts are alive")
+        until(lambda: beats(home, environment, since) >= DAEMONS, "the daemon's parts are alive")
         assert [p.poll() for p in processes] == [None, None, None]
         for process in processes:  # as systemd does
             process.terminate()
@@ -95,8 +96,9 @@ def test_the_slurm_job_runs_dagster_and_its_successor_takes_over(postgres, clust
     text = (DEPLOY / "slurm" / "dagster.sbatch").read_text()
     assert asked in text
     script.write_text(text.replace(asked, f"--cpus-per-task=2 --mem=2G --time=60 --chdir={home}"))
+    since = time.time()
     job = cluster.run("sbatch", "--parsable", str(script), str(home), str(PROGRAMS.parent)).strip().split(";")[0]
-    until(lambda: beats(home, environment) >= DAEMONS, f"the daemon's parts are alive; log: {log}")
+    until(lambda: beats(home, environment, since) >= DAEMONS, f"the daemon's parts are alive; log: {log}")
     workspace = yaml.safe_load((home / "workspace.yaml").read_text())
     assert workspace["load_from"][0]["grpc_server"]["port"] == code
     cluster.run("scancel", "--batch", "--signal=USR1", job)
