@@ -1,24 +1,17 @@
 """Bad-pixel masks of the Community Pipeline (`cp/`) and of DES (`des/`), from a site that lists them in `index.dat`."""
 
 import os
-import threading
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from astropy.io import fits
-
 from proc_decam_dagster.archive.client import HttpSite
+from proc_decam_dagster.archive.mask_file import read_mask
 from proc_decam_dagster.archive.refcats import fetch_files
-from proc_decam_dagster.camera.geometry import TRIMMED_SHAPE
 from proc_decam_dagster.errors import SurveyError
 
 URL = "https://epyc.astro.washington.edu/~stevengs/decam_bpm"
 URL_VARIABLE = "PROC_DECAM_BPM_URL"
 FAMILIES = ("cp", "des")
-_WARNINGS = threading.Lock()
-"""Held while warnings are turned off, which is done for all threads at once."""
 
 
 def fetch_masks(
@@ -65,31 +58,3 @@ def fetch_masks(
     for family, _, path in work:
         masks.setdefault(family, []).append(path)
     return masks
-
-
-def read_mask(path: Path, name: str = "", fix: str = "check --bpm-url") -> np.ndarray:
-    """Return a mask file's image, (4096, 2048) int32, in the frame of the trimmed CCD.
-
-    Parameters
-    ----------
-    path : `pathlib.Path`
-    name : `str`, optional
-        What to call it in an error; its path by default.
-    fix : `str`, optional
-        What to do about an error.
-
-    Raises
-    ------
-    SurveyError
-        If the file cannot be read or has another shape.
-    """
-    name = name or str(path)
-    try:
-        with _WARNINGS, warnings.catch_warnings(action="ignore"), fits.open(path, memmap=False) as hdus:
-            images = [h.data for h in hdus if h.data is not None and h.data.ndim == 2]
-    except (OSError, ValueError, TypeError) as error:
-        raise SurveyError(f"mask {name} cannot be read ({error})", "a FITS image", fix) from None
-    if not images or images[0].shape != TRIMMED_SHAPE:
-        found = f"an image of shape {images[0].shape}" if images else "no image"
-        raise SurveyError(f"mask {name} holds {found}", f"a trimmed CCD, {TRIMMED_SHAPE}", fix)
-    return images[0].astype(np.int32)

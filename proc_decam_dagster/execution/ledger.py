@@ -7,13 +7,11 @@ import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
-from lsst.daf.butler import ButlerConfig
 from lsst.daf.butler.registry import RegistryConfig
 from lsst.daf.butler.registry.connectionString import ConnectionStringFactory
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
@@ -29,6 +27,7 @@ from proc_decam_dagster.execution.attempts import (
 )
 from proc_decam_dagster.execution.journal import Journal, Left, journals, living, read_journal
 from proc_decam_dagster.execution.patience import PATIENCE_SECONDS, patiently
+from proc_decam_dagster.repository.configuration import read_configuration
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +67,6 @@ def _tables(schema: str | None) -> tuple[sa.Table, sa.Table]:
     return attempt, step
 
 
-@lru_cache(maxsize=16)
-def _registry(root: str, changed: int) -> RegistryConfig:
-    """Return a repository's configuration of its registry, which takes longer to read than a ledger to be asked."""
-    return RegistryConfig(ButlerConfig(root))
-
-
 class Ledger:
     """The attempts of a repository; threads, processes and machines may share it.
 
@@ -104,7 +97,7 @@ class Ledger:
         It stands in the registry's own schema, so that whoever may write, read or back up the registry may do so here.
         """
         state = Path(repository.state_dir)
-        config = _registry(str(repository.root), (Path(repository.root) / "butler.yaml").stat().st_mtime_ns)
+        config = RegistryConfig(read_configuration(repository.root))
         if config["db"].startswith("postgresql"):
             return cls(ConnectionStringFactory.fromConfig(config), state / JOURNALS, config.get("namespace"))
         return cls(state / FILE_NAME, state / JOURNALS)

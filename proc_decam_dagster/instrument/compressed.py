@@ -103,8 +103,8 @@ def scaled(codes: Codes, scale: float, blank: int, null: float, columns: slice =
 def write_integers(file: BinaryIO, image: np.ndarray, cards: Header) -> None:
     """Append an int32 image to a file as a Rice-compressed table; ``cards`` are those of the image."""
     ny, nx = image.shape
-    codes, stops = rice.encode(image)
-    lengths = np.diff(stops, prepend=0)
+    codes, starts, stops = rice.encode(image)
+    lengths = stops - starts
     header = Header(
         [
             ("XTENSION", "BINTABLE"), ("BITPIX", 8), ("NAXIS", 2), ("NAXIS1", DESCRIPTOR), ("NAXIS2", ny),
@@ -116,6 +116,6 @@ def write_integers(file: BinaryIO, image: np.ndarray, cards: Header) -> None:
     )  # fmt: skip
     header.extend(cards, strip=False)
     file.write(header.tostring().encode("ascii"))
-    file.write(np.stack([lengths, stops - lengths], 1).astype(">u4").tobytes())
+    file.write(np.stack([lengths, starts], 1).astype(">u4").tobytes())
     file.write(codes)
     file.write(bytes(-(DESCRIPTOR * ny + len(codes)) % BLOCK))

@@ -3,6 +3,8 @@
 A coder of our own, since those of the FITS libraries are most of the time that a CCD takes to be read and written.
 """
 
+import sys
+
 import numpy as np
 
 from proc_decam_dagster.pixels.jit import jit
@@ -117,26 +119,24 @@ def decode_scaled(data, starts, stops, x0, scale, blank, null, out):  # pragma: 
 
 
 @jit
-def _put(out, at, held, bits, value, n):  # pragma: no cover - compiled
-    """Append up to 32 bits; return the new place, and what is held back: fewer than 32 bits."""
-    held = (held << np.uint64(n)) | value
+def _put(words, at, held, bits, value, n):  # pragma: no cover - compiled
+    """Append up to 32 bits; return the new place, and what is held back: fewer than 32 bits, the first one highest.
+
+    The word is written each time, whole or not: a branch that depends on the data takes five times as long.
+    """
+    held |= value << (np.uint64(64) - bits - n)
     bits += n
-    if bits >= 32:
-        bits -= 32
-        word = held >> np.uint64(bits)
-        out[at] = np.uint8(word >> np.uint64(24))
-        out[at + 1] = np.uint8(word >> np.uint64(16))
-        out[at + 2] = np.uint8(word >> np.uint64(8))
-        out[at + 3] = np.uint8(word)
-        at += 4
-    return at, held, bits
+    words[at] = np.uint32(held >> np.uint64(32))
+    full = bits >> np.uint64(5)
+    return at + full, held << (full << np.uint64(5)), bits & np.uint64(31)
 
 
 @jit
-def _encode_row(row, out, at, codes):  # pragma: no cover - compiled
-    """Append the codes of one row of int32; return where they end."""
-    n = len(row)
-    at, held, bits = _put(out, at, np.uint64(0), 0, np.uint64(np.uint32(row[0])), 32)
+def _encode_row(row, words, at, codes):  # pragma: no cover - compiled
+    """Write the codes of one row of int32 from a word on; return the next free word, and the bytes of the codes."""
+    n, start = len(row), at
+    zero, one, field, full = np.uint64(0), np.uint64(1), np.uint64(5), np.uint64(32)
+    at, held, bits = _put(words, at, zero, zero, np.uint64(np.uint32(row[0])), full)
     codes[0] = 0
     before, after = row[: n - 1], row[1:]
     steps = codes[1:]
@@ -144,56 +144,60 @@ def _encode_row(row, out, at, codes):  # pragma: no cover - compiled
         step = np.int32(after[i] - before[i])
         steps[i] = np.uint32(np.int32(step << np.int32(1)) ^ np.int32(step >> np.int32(31)))
     for first in range(0, n, BLOCK):
-        past = min(first + BLOCK, n)
-        count = past - first
-        total = np.uint64(0)
-        for i in range(first, past):
-            total += np.uint64(codes[i])
+        block = codes[first : min(first + BLOCK, n)]
+        count = len(block)
+        total = zero
+        for i in range(count):
+            total += np.uint64(block[i])
         mean = np.int64(total) - count // 2 - 1
         half = (mean // count if mean > 0 else np.int64(0)) >> 1
-        low = 0
+        low = zero
         while half > 0:
-            low += 1
+            low += one
             half >>= 1
-        if low >= 25:
-            at, held, bits = _put(out, at, held, bits, np.uint64(26), 5)
-            for i in range(first, past):
-                at, held, bits = _put(out, at, held, bits, np.uint64(codes[i]), 32)
-        elif total == 0:
-            at, held, bits = _put(out, at, held, bits, np.uint64(0), 5)
+        if low >= np.uint64(25):
+            at, held, bits = _put(words, at, held, bits, np.uint64(26), field)
+            for i in range(count):
+                at, held, bits = _put(words, at, held, bits, np.uint64(block[i]), full)
+        elif total == zero:
+            at, held, bits = _put(words, at, held, bits, zero, field)
         else:
-            at, held, bits = _put(out, at, held, bits, np.uint64(low + 1), 5)
-            mark = np.uint32(1) << np.uint32(low)
-            for i in range(first, past):
-                zeros = np.int64(codes[i] >> np.uint32(low))
-                while zeros + low >= 32:
-                    n_zeros = min(zeros, 32)
-                    at, held, bits = _put(out, at, held, bits, np.uint64(0), n_zeros)
-                    zeros -= n_zeros
-                value = np.uint64(mark | (codes[i] & (mark - np.uint32(1))))
-                at, held, bits = _put(out, at, held, bits, value, zeros + 1 + low)
-    while bits > 0:
-        shift = bits - 8
-        out[at] = np.uint8(held >> np.uint64(shift)) if shift >= 0 else np.uint8(held << np.uint64(-shift))
-        at += 1
-        bits -= 8
-    return at
+            at, held, bits = _put(words, at, held, bits, low + one, field)
+            mark = one << low
+            for i in range(count):
+                code = np.uint64(block[i])
+                length = (code >> low) + one + low
+                while length > full:
+                    zeros = min(length - one - low, full)
+                    at, held, bits = _put(words, at, held, bits, zero, zeros)
+                    length -= zeros
+                at, held, bits = _put(words, at, held, bits, mark | (code & (mark - one)), length)
+    words[at] = np.uint32(held >> full)
+    used = np.uint64(4) * (at - start) + ((bits + np.uint64(7)) >> np.uint64(3))
+    return at + np.uint64(bits > zero), used
 
 
 @jit
-def _encode(image, out, stops):  # pragma: no cover - compiled
-    at = 0
+def _encode(image, words, starts, stops):  # pragma: no cover - compiled
+    at = np.uint64(0)
     codes = np.empty(image.shape[1], np.uint32)
     for y in range(image.shape[0]):
-        at = _encode_row(image[y], out, at, codes)
-        stops[y] = at
+        starts[y] = np.uint64(4) * at
+        at, used = _encode_row(image[y], words, at, codes)
+        stops[y] = starts[y] + np.int64(used)
 
 
-def encode(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the codes of all rows of an int32 image, uint8, and where each row's end, int64."""
+def encode(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the codes of all rows of an int32 image, uint8, and where each row's start and end, int64.
+
+    Each row starts at a multiple of four bytes.
+    """
     ny, nx = image.shape
-    worst = 4 + 4 * nx + nx // BLOCK + 2
-    out = np.empty(ny * worst, np.uint8)
-    stops = np.empty(ny, np.int64)
-    _encode(np.ascontiguousarray(image, np.int32), out, stops)
-    return out[: stops[-1]], stops
+    words_of_row = 1 + nx + nx // BLOCK // 4 + 2
+    words = np.empty(ny * words_of_row + 1, np.uint32)
+    starts, stops = np.empty(ny, np.int64), np.empty(ny, np.int64)
+    _encode(np.ascontiguousarray(image, np.int32), words, starts, stops)
+    words = words[: -(-int(stops[-1]) // 4)]
+    if sys.byteorder == "little":
+        words.byteswap(inplace=True)
+    return words.view(np.uint8)[: stops[-1]], starts, stops

@@ -15,6 +15,8 @@ from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.jit import jit
 
 NOT_SKY = planes.UNUSABLE
+COARSE = 2
+"""The first pass looks at every such row and column: its level errs by a hundredth of the noise."""
 
 
 @dataclass(frozen=True)
@@ -51,34 +53,50 @@ def _prepare(data, mask, not_sky, excluded, filled):  # pragma: no cover - compi
 
 @jit
 def _subtract(data, surface, mask, saturated, excluded, out):  # pragma: no cover - compiled
-    """Write data minus surface; 0 where it is no sky, but for saturated stars, which are sources."""
+    """Write data minus a surface of every `COARSE`-th pixel; 0 where it is no sky, but for saturated stars: sources."""
     for y in range(data.shape[0]):
+        level = surface[y // COARSE]
         for x in range(data.shape[1]):
             keep = ~excluded[y, x] | ((mask[y, x] & saturated) != 0)
-            out[y, x] = data[y, x] - surface[y, x] if keep else np.float32(0)
+            out[y, x] = data[y, x] - level[x // COARSE] if keep else np.float32(0)
 
 
 @jit
-def _box_statistics(image, excluded, level, noise, used):
+def _clipped(values, low, high, origin):  # pragma: no cover - compiled
+    """Return sum, sum of squares, and number of the values between two bounds; sums are about ``origin``."""
+    total, square, n = 0.0, 0.0, 0
+    for k in range(len(values)):
+        v = float(values[k])
+        inside = (v >= low) & (v <= high)
+        d = v - origin if inside else 0.0
+        total += d
+        square += d * d
+        n += inside
+    return total, square, n
+
+
+@jit
+def _box_statistics(image, excluded, level, noise, used):  # pragma: no cover - compiled
     """Write the clipped mean and scatter of each box's sky pixels, and the fraction of them that were used."""
     ny, nx = image.shape
-    for j in range(level.shape[0]):
-        y0, y1 = j * ny // level.shape[0], (j + 1) * ny // level.shape[0]
-        for i in range(level.shape[1]):
-            x0, x1 = i * nx // level.shape[1], (i + 1) * nx // level.shape[1]
+    boxes_y, boxes_x = level.shape
+    sky = np.empty((ny // boxes_y + 1) * (nx // boxes_x + 1), np.float32)
+    for j in range(boxes_y):
+        y0, y1 = j * ny // boxes_y, (j + 1) * ny // boxes_y
+        for i in range(boxes_x):
+            x0, x1 = i * nx // boxes_x, (i + 1) * nx // boxes_x
+            found = 0
+            for y in range(y0, y1):
+                values, left_out = image[y, x0:x1], excluded[y, x0:x1]
+                for x in range(len(values)):
+                    sky[found] = values[x]
+                    found += not left_out[x]
             low, high = -np.inf, np.inf
             mean, scatter, count = np.nan, np.nan, 0
             for iteration in range(8):
-                total, square, n = 0.0, 0.0, 0
                 # Sums are taken about a value near the mean: float64 then loses nothing.
-                origin = mean if iteration else float(image[(y0 + y1) // 2, (x0 + x1) // 2])
-                for y in range(y0, y1):
-                    for x in range(x0, x1):
-                        v = float(image[y, x])
-                        if not excluded[y, x] and v >= low and v <= high:
-                            total += v - origin
-                            square += (v - origin) ** 2
-                            n += 1
+                origin = mean if iteration else float(sky[found // 2])
+                total, square, n = _clipped(sky[:found], low, high, origin)
                 if n < 2:
                     break
                 mean = origin + total / n
@@ -166,13 +184,14 @@ def subtract(exposure: MaskedImage, box: int = 128, fwhm: float = 4.0) -> Sky:
     excluded, residual = np.empty(data.shape, bool), np.empty(data.shape, np.float32)
     _prepare(data, exposure.mask, np.int32(NOT_SKY), excluded, residual)
     # Sources are not masked yet: here the mode is wanted.
-    first = sep.Background(residual, mask=excluded, bw=box, bh=box, fw=3, fh=3)
+    coarse = [np.ascontiguousarray(plane[::COARSE, ::COARSE]) for plane in (residual, excluded)]
+    first = sep.Background(coarse[0], mask=coarse[1], bw=box // COARSE, bh=box // COARSE, fw=3, fh=3)
     surface = first.back()
     _subtract(data, surface, exposure.mask, np.int32(planes.SAT), excluded, residual)
-    found = detect(residual, np.full(data.shape, first.globalrms, np.float32), None, fwhm, snr=4.0, deblend=False)
+    found = detect(residual, first.globalrms, None, fwhm, snr=4.0, deblend=False)
     excluded |= footprint_mask(data.shape, found, fwhm)
     shape = [max(1, round(n / box)) for n in data.shape]
-    mesh = surface[tuple(np.ix_(*((np.arange(k) * n + n // 2) // k for k, n in zip(shape, data.shape))))]
+    mesh = surface[tuple(np.ix_(*((np.arange(k) * n + n // 2) // k // COARSE for k, n in zip(shape, data.shape))))]
     diffuse = diffuse_mask(data, excluded, mesh, first.globalrms)
     if diffuse is not None:
         excluded |= diffuse

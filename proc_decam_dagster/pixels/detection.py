@@ -50,7 +50,7 @@ def _measure(image, segmentation, flux, peak):  # pragma: no cover - compiled
 
 def detect(
     image: np.ndarray,
-    noise: np.ndarray,
+    noise: np.ndarray | float,
     excluded: np.ndarray | None,
     fwhm: float,
     snr: float = 5.0,
@@ -62,7 +62,7 @@ def detect(
     Parameters
     ----------
     image : `numpy.ndarray`, (ny, nx), float32
-    noise : `numpy.ndarray`, (ny, nx), float32
+    noise : `numpy.ndarray`, (ny, nx), float32, or `float`
         Standard deviation of each pixel's sky noise.
     excluded : `numpy.ndarray`, (ny, nx), bool, optional
         Pixels to ignore.
@@ -89,12 +89,13 @@ def detect(
     profile = matched_filter(fwhm)
     power = profile[0] ** 2 + 2 * (profile[1:] ** 2).sum()  # of one axis
     image = np.ascontiguousarray(image, np.float32)
+    noise = float(noise) if np.isscalar(noise) else np.ascontiguousarray(noise, np.float32)
     filtered = blur(image if excluded is None else np.where(excluded, np.float32(0), image), profile, mirrored=False)
     try:
         sources, segmentation = sep.extract(
-            filtered, float(snr * power), err=np.ascontiguousarray(noise, np.float32), mask=excluded,
-            minarea=min_pixels, filter_kernel=None, deblend_nthresh=32, deblend_cont=0.005 if deblend else 1.0,
-            clean=True, segmentation_map=True,
+            filtered, float(snr * power), err=noise, mask=excluded, minarea=min_pixels, filter_kernel=None,
+            deblend_nthresh=32 if deblend else 1, deblend_cont=0.005 if deblend else 1.0, clean=True,
+            segmentation_map=True,
         )  # fmt: skip
     except Exception as error:  # sep raises bare Exception with a text
         raise MeasurementFailure(f"detection at {snr} sigma overflowed: {error}", threshold=snr) from error

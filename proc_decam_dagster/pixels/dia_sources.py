@@ -8,10 +8,11 @@ from scipy.ndimage import maximum_filter
 from scipy.spatial import cKDTree
 
 from proc_decam_dagster.pixels import mask as planes
+from proc_decam_dagster.pixels.apertures import aperture_fluxes
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.jit import jit
 from proc_decam_dagster.pixels.measurement import FLAG_PLANES
-from proc_decam_dagster.pixels.photometry import aperture_fluxes, psf_fluxes
+from proc_decam_dagster.pixels.photometry import psf_fluxes
 from proc_decam_dagster.pixels.psf_model import FWHM_PER_SIGMA
 from proc_decam_dagster.pixels.tiles import Tiles
 

@@ -5,11 +5,12 @@ import sep
 from astropy.table import Table
 
 from proc_decam_dagster.pixels import mask as planes
+from proc_decam_dagster.pixels.apertures import aperture_fluxes, half_light_radii
 from proc_decam_dagster.pixels.centroids import windowed
 from proc_decam_dagster.pixels.detection import Detections, detect
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.jit import jit
-from proc_decam_dagster.pixels.photometry import aperture_fluxes, psf_fluxes
+from proc_decam_dagster.pixels.photometry import psf_fluxes
 from proc_decam_dagster.pixels.psf_model import PsfModel, monomials
 
 FLAG_PLANES = {
@@ -39,9 +40,8 @@ def estimate_fwhm(exposure: MaskedImage, found: Detections, default: float = 4.0
         return default
     chosen = chosen[np.argsort(-snr[chosen])][:200]
     x, y = sources["x"][chosen], sources["y"][chosen]
-    radius, flag = sep.flux_radius(exposure.image, x, y, np.full(len(x), 4 * default), 0.5, subpix=5)
     # A Moffat profile of β = 3 has FWHM = 1.79 half-light radii.
-    widths = 1.79 * radius[(flag & sep.APER_ALLMASKED) == 0]
+    widths = 1.79 * half_light_radii(exposure.image, x, y, 4 * default)
     widths = np.sort(widths[np.isfinite(widths)])
     return float(np.clip(np.median(widths[: max(5, len(widths) // 2)]), 1.8, 15)) if len(widths) >= 5 else default
 
@@ -106,9 +106,7 @@ def detect_sources(exposure: MaskedImage, fwhm: float, snr: float = 5.0) -> Tabl
     x, y, failed = windowed(exposure.image, excluded, sources["x"], sources["y"], fwhm)
     radius = APERTURE_IN_FWHM * fwhm
     flux, error, _ = aperture_fluxes(exposure, x, y, radius)
-    half_light = np.full(len(x), np.nan)
-    if len(x):
-        half_light, _ = sep.flux_radius(exposure.image, x, y, np.full(len(x), 3 * fwhm), 0.5, subpix=5)
+    half_light = half_light_radii(exposure.image, x, y, 3 * fwhm)
     table = Table(
         {
             "x": x, "y": y, "half_light_radius": half_light, "a": sources["a"], "b": sources["b"],

@@ -1,9 +1,8 @@
-"""Fluxes of sources: fitted with the PSF, summed in apertures, and the light that falls outside either."""
+"""Fluxes of sources fitted with the PSF, and the light that falls outside its stamp."""
 
 from dataclasses import dataclass
 
 import numpy as np
-import sep
 from scipy.optimize import least_squares
 
 from proc_decam_dagster.pixels import mask as planes
@@ -138,22 +137,6 @@ def psf_fluxes(
     failed = usable < min_usable
     flux[failed] = error[failed] = np.nan
     return PsfFluxes(flux, error, chi2, usable)
-
-
-def aperture_fluxes(
-    exposure: MaskedImage, x: np.ndarray, y: np.ndarray, radius: float, bad: int = planes.UNUSABLE
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return fluxes in circular apertures, their errors, and whether bad pixels or the edge touched them.
-
-    Bad pixels are replaced by the mean of the aperture's good ones.
-    """
-    if not len(x):
-        return np.zeros(0), np.zeros(0), np.zeros(0, bool)
-    variance = np.where(np.isfinite(exposure.variance), exposure.variance, np.float32(0))
-    flux, error, flag = sep.sum_circle(
-        exposure.image, x, y, radius, var=variance, mask=(exposure.mask & bad) != 0, gain=None, subpix=5
-    )
-    return flux, error, flag != 0
 
 
 def encircled_fraction(profile: np.ndarray, noise: float, fwhm: float, half: int) -> float:

@@ -303,8 +303,7 @@ def _refine(exposure, model, points, flux, noise, hidden):
     """
     half = model.size // 2
     residuals = []
-    for (px, py), covered in zip(points, hidden):
-        rendered = model.stamp(px, py)
+    for (px, py), covered, rendered in zip(points, hidden, model.stamps(*points.T)):
         data, variance = _cut(exposure.image, px, py, half), _cut(exposure.variance, px, py, half)
         seen = np.where(covered, 0, rendered)
         amplitude = (data * seen).sum() / (seen**2).sum()

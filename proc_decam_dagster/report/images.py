@@ -43,11 +43,21 @@ def read_plane(path: str, plane: str = "IMAGE") -> np.ndarray:
 def binned(image: np.ndarray, factor: int) -> np.ndarray:
     """Return the mean of ``factor`` × ``factor`` blocks, NaN where a block has no finite pixel; remainders are cut."""
     ny, nx = (n // factor * factor for n in image.shape)
-    blocks = image[:ny, :nx].astype(np.float32).reshape(ny // factor, factor, nx // factor, factor)
-    finite = np.isfinite(blocks)
-    count = finite.sum(axis=(1, 3))
-    total = np.where(finite, blocks, 0).sum(axis=(1, 3))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    image = image[:ny, :nx]
+    with np.errstate(invalid="ignore"):  # infinities of both signs
+        means = _sums(image, factor) / factor**2
+    if np.isfinite(means).all():
+        return means
+    finite = np.isfinite(image)
+    count = _sums(finite, factor)
+    return np.where(count > 0, _sums(np.where(finite, image, 0), factor) / np.maximum(count, 1), np.nan)
+
+
+def _sums(image: np.ndarray, factor: int) -> np.ndarray:
+    """Return the sums of blocks: of whole rows first, which takes a tenth of the time of both axes at once."""
+    ny, nx = image.shape
+    rows = image.reshape(ny // factor, factor, nx).sum(axis=1, dtype=np.float32)
+    return rows.reshape(ny // factor, nx // factor, factor).sum(axis=2)
 
 
 def stretch_limits(image: np.ndarray, low: float = 5, high: float = 99) -> tuple[float, float]:

@@ -2,15 +2,31 @@
 
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from lsst.daf.butler import ButlerConfig
 
 from proc_decam_dagster.repository import engines
 from proc_decam_dagster.repository.settings import write_whole
 
 CONFIG = "butler.yaml"
+
+
+def read_configuration(root: str | os.PathLike) -> ButlerConfig:
+    """Return a repository's configuration with the Butler's defaults, read once while its file stays as it is.
+
+    To read it takes longer than to ask the registry.
+    """
+    path = Path(root) / CONFIG
+    return _read(str(root), path.stat().st_mtime_ns) if path.is_file() else ButlerConfig(str(root))
+
+
+@lru_cache(maxsize=16)
+def _read(root: str, changed: int) -> ButlerConfig:
+    return ButlerConfig(root)
 
 
 def complete_configuration(root: str | os.PathLike, engine: engines.Engine) -> bool:

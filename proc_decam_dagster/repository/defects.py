@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
-from proc_decam_dagster.archive.masks import read_mask
+from proc_decam_dagster.archive.mask_file import read_mask
 from proc_decam_dagster.camera.detectors import DETECTORS
 from proc_decam_dagster.camera.geometry import TRIMMED_SHAPE
 from proc_decam_dagster.errors import SurveyError

@@ -4,7 +4,6 @@ import json
 import socket
 
 import dagster as dg
-import psutil
 
 from proc_decam_dagster.sensors.sensor import survey_sensor
 
@@ -34,6 +33,8 @@ def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
 
 def _died(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
     """Return whether a run was started on this host and its process is gone; `False` where that cannot be known."""
+    import psutil  # not by every process that loads the definitions
+
     launched = json.loads(record.dagster_run.tags.get(GRPC_TAG, "{}"))
     if not launched or not _is_here(launched.get("host") or "localhost"):
         return False
