@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from proc_decam_dagster.pixels.lanczos import ORDER, lanczos_weights
+from proc_decam_dagster.pixels.lanczos_run import ORDER, lanczos_weights
 
 HALF = 15
 """Half width of the whitening kernel, pixels."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from proc_decam_dagster.pixels.lanczos import ORDER, lanczos_weights
+from proc_decam_dagster.pixels.lanczos_run import ORDER, lanczos_weights
 from proc_decam_dagster.pixels.psf_model import PsfModel, monomials
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from astropy.wcs import WCS
 
 from proc_decam_dagster.pixels.image import MaskedImage
-from proc_decam_dagster.pixels.lanczos import fill_along_rows, mask_around, resample, weight_table
-from proc_decam_dagster.pixels.mask import BAD, CR, NODATA
+from proc_decam_dagster.pixels.lanczos import fill_along_rows, mask_around, resample, with_slack
+from proc_decam_dagster.pixels.mask import BAD, CR, NODATA, fraction
 from proc_decam_dagster.pixels.psf_model import PsfModel
 from proc_decam_dagster.pixels.psf_transform import fit_psf_model, local_matrices, resample_psf
 
@@ -62,7 +62,7 @@ def coordinate_grid(wcs_in: WCS, wcs_out: WCS, box: tuple[int, int, int, int], s
 
 def repaired(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return a copy whose cosmic rays and small defects are interpolated along the rows."""
-    image = np.array(image, np.float32)
+    image = with_slack(image)
     fill_along_rows(image, mask, np.int32(BAD | CR), LONGEST_FILL)
     return image
 
@@ -98,16 +98,16 @@ def warp_into(target: MaskedImage, source: MaskedImage, *, scale: float | None =
         return False
     x0, y0, x1, y1 = box
     grid_x, grid_y = coordinate_grid(source.wcs, target.wcs, box)
-    image = repaired(source.image, source.mask) if repair else np.ascontiguousarray(source.image, np.float32)
+    image = repaired(source.image, source.mask) if repair else with_slack(source.image)
     part = np.s_[y0:y1, x0:x1]
-    before = np.count_nonzero(target.mask[part] & NODATA)
+    before = fraction(target.mask[part], NODATA)
     around = np.empty_like(source.mask)
     mask_around(source.mask, around)
     resample(
         image, source.variance, source.mask, around, np.ascontiguousarray(grid_x), np.ascontiguousarray(grid_y), STEP,
-        float(scale), weight_table(), target.image[part], target.variance[part], target.mask[part],
+        float(scale), target.image[part], target.variance[part], target.mask[part],
     )  # fmt: skip
-    return bool(np.count_nonzero(target.mask[part] & NODATA) < before)
+    return fraction(target.mask[part], NODATA) < before
 
 
 def warp_psf_samples(

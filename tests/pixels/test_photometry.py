@@ -7,7 +7,7 @@ from astropy.table import Table
 from proc_decam_dagster.pixels import mask as planes
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.measurement import aperture_fraction, measure_fluxes
-from proc_decam_dagster.pixels.photometry import aperture_fluxes, encircled_fraction, psf_fluxes
+from proc_decam_dagster.pixels.photometry import encircled_fraction, psf_fluxes
 from proc_decam_dagster.pixels.psf_model import PsfModel
 from proc_decam_dagster.pixels.psf_shape import moffat
 
@@ -60,17 +60,6 @@ def test_psf_fluxes_need_a_psf(exposure):
     image.psf = None
     with pytest.raises(ValueError, match="PSF"):
         psf_fluxes(image, x, y)
-
-
-def test_aperture_fluxes_replace_bad_pixels_and_say_so(exposure):
-    image, x, y = exposure
-    image.mask[int(y[0]) + 1, int(x[0])] |= planes.BAD
-    image.image[int(y[0]) + 1, int(x[0])] = 1e6
-    flux, error, flagged = aperture_fluxes(image, x[:2], y[:2], 8.0)
-    assert flagged[0] and not flagged[1]
-    assert flux[0] < 1e4
-    assert error[1] == pytest.approx(np.sqrt(np.pi * 64 * 500 + 3000), rel=0.05)
-    assert [len(part) for part in aperture_fluxes(image, [], [], 8.0)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(("fwhm", "beta"), [(3.4, 2.5), (5.0, 3.5)])

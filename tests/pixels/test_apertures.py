@@ -1,0 +1,80 @@
+"""Fluxes in apertures and half-light radii, against sep's and the truth."""
+
+import numpy as np
+import pytest
+import sep
+
+from proc_decam_dagster.pixels import mask as planes
+from proc_decam_dagster.pixels.apertures import aperture_fluxes, half_light_radii
+from proc_decam_dagster.pixels.image import MaskedImage
+
+
+@pytest.fixture
+def exposure(sky):
+    """A noisy image of 100 stars on a grid, some of its pixels bad, and the stars' positions."""
+    rng = np.random.default_rng(2)
+    shape = (640, 640)
+    x, y = (g.ravel() for g in np.meshgrid(np.arange(40, 640, 60), np.arange(40, 640, 60)))
+    x, y = x + rng.uniform(-0.5, 0.5, 100), y + rng.uniform(-0.5, 0.5, 100)
+    clean = np.zeros(shape)
+    sky.add_stars(clean, x, y, rng.uniform(3e3, 1e5, 100), 4.0)
+    image = (rng.poisson(clean + 500) - 500).astype(np.float32)
+    mask = np.where(rng.random(shape) < 0.003, np.int32(planes.BAD), np.int32(0))
+    return MaskedImage(image, (clean + 500).astype(np.float32), mask), x, y
+
+
+def test_fluxes_errors_and_flags_are_seps(exposure):
+    """The whole image, its edges too: apertures that leave it, and some with bad pixels."""
+    image, x, y = exposure
+    rng = np.random.default_rng(3)
+    x, y = np.append(x, rng.uniform(-3, 643, 300)), np.append(y, rng.uniform(-3, 643, 300))
+    bad = (image.mask & planes.BAD) != 0
+    for radius in (1.3, 4.0, 7.7):
+        flux, error, touched = aperture_fluxes(image, x, y, radius)
+        wanted = sep.sum_circle(image.image, x, y, radius, var=image.variance, mask=bad, gain=None, subpix=5)
+        known = np.isfinite(wanted[0]) & np.isfinite(flux)
+        assert known.sum() > 390
+        np.testing.assert_allclose(flux[known], wanted[0][known], rtol=1e-6, atol=1e-3)
+        np.testing.assert_allclose(error[known], wanted[1][known], rtol=1e-6)
+        # sep looks at the square around a circle, and does not call a bad pixel in its corner one that is touched
+        assert (touched != (wanted[2] != 0)).mean() < 0.02
+
+
+def test_bad_pixels_are_replaced_by_the_mean_of_the_good_ones_and_told(exposure):
+    image, x, y = exposure
+    image.mask[:] = 0
+    image.mask[int(y[0]) + 1, int(x[0])] |= planes.BAD
+    image.image[int(y[0]) + 1, int(x[0])] = 1e6
+    before = aperture_fluxes(image, x[:2], y[:2], 8.0)
+    assert before[2].tolist() == [True, False]
+    assert before[0][0] < 1.3e5
+    assert [len(part) for part in aperture_fluxes(image, [], [], 8.0)] == [0, 0, 0]
+
+
+def test_an_aperture_without_a_good_pixel_has_no_flux(exposure):
+    image, x, y = exposure
+    image.mask[:100, :100] |= planes.BAD
+    flux, error, touched = aperture_fluxes(image, [40.0, 1e4], [40.0, 50.0], 4.0)
+    assert np.isnan(flux).all() and np.isnan(error).all() and touched.all()
+
+
+def test_half_light_radii_are_seps_with_many_parts_of_a_pixel(exposure):
+    image, x, y = exposure
+    found = half_light_radii(image.image, x, y, 13.0)
+    wanted = sep.flux_radius(image.image, x, y, np.full(len(x), 13.0), 0.5, subpix=21)[0]
+    assert np.abs(found - wanted).max() < 0.02
+    assert abs(np.mean(found - wanted)) < 0.002
+
+
+def test_the_half_light_radius_of_a_gaussian_is_known():
+    sigma, size = 2.0, 61
+    y, x = np.mgrid[:size, :size]
+    image = np.exp(-((x - 30.3) ** 2 + (y - 29.8) ** 2) / (2 * sigma**2)).astype(np.float32)
+    # pixels make it a little broader: a variance of a twelfth on each axis
+    true = np.sqrt(2 * np.log(2) * (sigma**2 + 1 / 12))
+    assert half_light_radii(image, [30.3], [29.8], 20.0)[0] == pytest.approx(true, rel=2e-3)
+
+
+def test_what_has_no_light_has_no_radius():
+    assert np.isnan(half_light_radii(np.full((50, 50), -1, np.float32), [25.0], [25.0], 8.0)).all()
+    assert len(half_light_radii(np.zeros((50, 50), np.float32), [], [], 8.0)) == 0
