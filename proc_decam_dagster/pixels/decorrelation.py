@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import numpy as np
+from scipy.fft import fft2, fftshift, ifft2
 
 from proc_decam_dagster.pixels.lanczos_run import ORDER, lanczos_weights
 
@@ -33,7 +34,7 @@ def kernel_transform(kernel: np.ndarray) -> np.ndarray:
     size = len(kernel)
     box = np.zeros((GRID, GRID))
     box[:size, :size] = kernel
-    return np.fft.fft2(np.roll(box, (-(size // 2), -(size // 2)), (0, 1)))
+    return fft2(np.roll(box, (-(size // 2), -(size // 2)), (0, 1)))
 
 
 def whitening_kernel(kernel: np.ndarray, convolved_power: np.ndarray, other_power: np.ndarray) -> np.ndarray:
@@ -53,7 +54,7 @@ def whitening_kernel(kernel: np.ndarray, convolved_power: np.ndarray, other_powe
     power = convolved_power * np.abs(kernel_transform(kernel)) ** 2 + other_power
     if not power[0, 0] > 0:
         raise ValueError("the noise of the two images must be positive")
-    phi = np.fft.fftshift(np.real(np.fft.ifft2(1 / np.sqrt(np.maximum(power, FLOOR * power[0, 0])))))
+    phi = fftshift(np.real(ifft2(1 / np.sqrt(np.maximum(power, FLOOR * power[0, 0])))))
     middle = GRID // 2
     phi = phi[middle - HALF : middle + HALF + 1, middle - HALF : middle + HALF + 1]
     edge = np.clip((HALF + 1 - np.abs(np.arange(-HALF, HALF + 1))) / 5, 0, 1)

@@ -1,6 +1,7 @@
 """DIA sources: detection in a difference image by its matched filter, measurement, and what speaks against each."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from astropy.table import Table
@@ -62,15 +63,20 @@ def score_image(difference: MaskedImage, min_usable: float = 0.5) -> Score:
     coverage = good.astype(np.float32)
     numerator, information, seen = (np.empty(difference.shape, np.float32) for _ in range(3))
     tiles = Tiles(difference.shape, difference.psf.size // 2)
+
+    @cache
+    def filters(x: float, y: float) -> tuple[np.ndarray, np.ndarray, float]:
+        psf = difference.psf.kernel(x, y)[::-1, ::-1]
+        return tiles.kernel_spectrum(psf), tiles.kernel_spectrum(psf**2), (psf**2).sum()
+
     for tile in tiles:
-        psf = difference.psf.kernel(*tile.centre)[::-1, ::-1]
-        first, second = tiles.kernel_spectrum(psf), tiles.kernel_spectrum(psf**2)
+        first, second, area = filters(*tiles.block(tile))
         numerator[tile.slices] = tiles.crop(tiles.spectrum(data, tile) * first, tile)
         information[tile.slices] = tiles.crop(tiles.spectrum(weight, tile) * second, tile)
         if good[tile.slices].all() and tile.x0 and tile.y0 and tile.x1 < good.shape[1] and tile.y1 < good.shape[0]:
             seen[tile.slices] = 1
         else:
-            seen[tile.slices] = tiles.crop(tiles.spectrum(coverage, tile) * second, tile) / (psf**2).sum()
+            seen[tile.slices] = tiles.crop(tiles.spectrum(coverage, tile) * second, tile) / area
     score, usable = np.empty(good.shape, np.float32), np.empty(good.shape, np.bool_)
     _significance(numerator, information, seen, good, np.float32(min_usable), norm, score, usable)
     scale = _blank_scatter(score, usable, difference.psf.size // 2)
@@ -121,12 +127,13 @@ def pixel_scatter(difference: MaskedImage, x: np.ndarray, y: np.ndarray, cell: i
     """
     ny, nx = difference.shape
     ny, nx = -(-ny // cell), -(-nx // cell)
-    pulls = np.full((ny * cell, nx * cell), np.nan, np.float32)
-    good = (difference.mask & planes.UNUSABLE) == 0
+    half = cell // 2
+    pulls = np.full((ny * half, nx * half), np.nan, np.float32)
+    image, variance, mask = (a[::2, ::2] for a in (difference.image, difference.variance, difference.mask))
     with np.errstate(invalid="ignore", divide="ignore"):
-        values = np.where(good, difference.image / np.sqrt(difference.variance), np.nan)
+        values = np.where((mask & planes.UNUSABLE) == 0, image / np.sqrt(variance), np.nan)
     pulls[: values.shape[0], : values.shape[1]] = values
-    thinned = np.abs(pulls[::2, ::2]).reshape(ny, cell // 2, nx, cell // 2).swapaxes(1, 2).reshape(ny, nx, -1)
+    thinned = np.abs(pulls).reshape(ny, half, nx, half).swapaxes(1, 2).reshape(ny, nx, -1)
     thinned.sort(axis=-1)
     count = np.isfinite(thinned).sum(-1)
     median = np.take_along_axis(thinned, np.maximum(count // 2, 0)[..., None], -1)[..., 0]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -11,13 +12,14 @@ from proc_decam_dagster.pixels.decorrelation import HALF as WHITENING_HALF
 from proc_decam_dagster.pixels.decorrelation import kernel_transform, noise_gains, resampled_power, whitening_kernel
 from proc_decam_dagster.pixels.failure import MeasurementFailure
 from proc_decam_dagster.pixels.image import MaskedImage
+from proc_decam_dagster.pixels.jit import jit
 from proc_decam_dagster.pixels.kernel_basis import KernelBasis
 from proc_decam_dagster.pixels.mask import EDGE, NODATA, SAT, SUSPECT, UNUSABLE, extent, grown, unusable
 from proc_decam_dagster.pixels.matching import fit_kernel, select_stamps
 from proc_decam_dagster.pixels.photometry import psf_fluxes
 from proc_decam_dagster.pixels.psf_model import FWHM_PER_SIGMA, PsfModel
 from proc_decam_dagster.pixels.psf_transform import fit_psf_model
-from proc_decam_dagster.pixels.smoothing import gaussian
+from proc_decam_dagster.pixels.smoothing import block_sums, gaussian
 from proc_decam_dagster.pixels.tiles import Tiles, convolve
 
 BRIGHT_STAR_ERROR = 0.012
@@ -25,6 +27,8 @@ BRIGHT_STAR_ERROR = 0.012
 WING_ERROR, WING_FWHM = 0.05, 1.5
 """The same of its wings, where neither PSF model nor kernel reach: relative to the star smoothed by a Gaussian whose
 standard deviation is so many times the FWHM. It matters for stars a thousand times brighter than the noise only."""
+WING_BLOCK = 4
+"""Width, in pixels, of the blocks in which such wings are smoothed."""
 SATURATION_GROWTH = 2
 CONVOLUTION_GROWTH = 2
 
@@ -183,27 +187,22 @@ def subtract(
         )
 
     model = convolve(filled_sharp, kernel.kernel, basis.half)
-    residual = filled_broad - model - kernel.background_image()
-    # residual is (science - template), or minus that on the template's flux scale
+    # the residual is (science - template), or minus that on the template's flux scale
     unit = 1.0 if direction == "template" else -1.0 / kernel.total
     # small defects were filled with the other image's pixels; beside large ones the convolution is wrong
     large = bad_sharp & (((sharp.mask & (SAT | EDGE | NODATA)) != 0) | ~np.isfinite(sharp.image))
     spoilt = bad_broad | bad_sharp | grown(large, CONVOLUTION_GROWTH)
-    residual[spoilt] = 0
-    residual *= np.float32(unit)
-    image, spread = _whiten(residual, kernel.kernel, basis.half, sharp, broad, noise)
-    spread *= np.float32(unit**2)
-    brightness = np.maximum(model if direction == "template" else filled_broad, 0) * np.float32(abs(unit))
-    spread += np.float32(settings.bright_star_error**2) * _spread_out(brightness**2, broad_fwhm)
-    spread += np.float32(WING_ERROR**2) * _wings(brightness, WING_FWHM * broad_fwhm) ** 2
-
-    mask = science.mask | template.mask
-    mask[spoilt & ((mask & UNUSABLE) == 0)] |= NODATA
-    nodata = (mask & NODATA) != 0
-    image[nodata] = np.nan
-    spread[nodata] = np.inf
-    # far above the template's own noise, which is part of the difference's: no pixel is chosen by its noise
-    blank = ~spoilt & (brightness < 3 * np.sqrt(np.where(nodata, 0, spread)))
+    residual, brightness = np.empty((ny, nx), np.float32), np.empty((ny, nx), np.float32)
+    light = model if direction == "template" else filled_broad
+    _take_residual(
+        filled_broad, model, kernel.background_image(), light, spoilt, np.float32(unit), residual, brightness
+    )
+    image, spread = _whiten(residual, kernel.kernel, sharp, broad, noise)
+    rings = gaussian(brightness**2, broad_fwhm / FWHM_PER_SIGMA / np.sqrt(2), truncate=3.0)
+    wings = _wings(brightness, WING_FWHM * broad_fwhm)
+    errors = np.float32(unit**2), np.float32(settings.bright_star_error**2), np.float32(WING_ERROR**2)
+    mask, blank = science.mask | template.mask, np.empty((ny, nx), bool)
+    _finish(image, spread, mask, errors, rings, wings, spoilt, brightness, blank)
     noise_scale = blank_sky_scatter(image, spread, blank)
     spread *= np.float32(noise_scale**2)
     psf = _difference_psf(science.psf, kernel.kernel, direction, noise, box)
@@ -243,8 +242,8 @@ def psf_flux_scatter(difference: MaskedImage, blank: np.ndarray, per_axis: int =
 
 def blank_sky_scatter(image: np.ndarray, variance: np.ndarray, blank: np.ndarray) -> float:
     """Return the robust scatter of pixels in units of their errors, over blank sky; 1 where there is too little."""
-    chosen = blank[::2, ::2]
-    pulls = image[::2, ::2][chosen] / np.sqrt(variance[::2, ::2][chosen])
+    image, variance, blank = (a[::3, ::3] for a in (image, variance, blank))
+    pulls = image[blank] / np.sqrt(variance[blank])
     pulls = pulls[np.isfinite(pulls)]
     if len(pulls) < 500:
         return 1.0
@@ -258,23 +257,46 @@ def _fill(image: MaskedImage, bad: np.ndarray, other: MaskedImage, bad_other: np
     return filled
 
 
-def _spread_out(squares: np.ndarray, fwhm: float) -> np.ndarray:
-    """Return squared pixels smoothed by a Gaussian with half the PSF's second moments.
+@jit
+def _take_residual(broad, model, background, light, spoilt, unit, residual, brightness):  # pragma: no cover - compiled
+    """Write ``broad - model - background`` times a unit, 0 where that is spoilt, and the light that is subtracted."""
+    zero, size = np.float32(0), abs(unit)
+    for y in range(residual.shape[0]):
+        for x in range(residual.shape[1]):
+            value = (broad[y, x] - model[y, x] - background[y, x]) * unit
+            residual[y, x] = zero if spoilt[y, x] else value
+            brightness[y, x] = max(light[y, x], zero) * size
 
-    What PSF matching leaves of a star is rings of both signs, largest on the flanks and beyond: its square falls off
-    less steeply than the star's own.
+
+@jit
+def _finish(image, spread, mask, errors, rings, wings, spoilt, brightness, blank):  # pragma: no cover - compiled
+    """Add to the variance what PSF matching leaves of stars; mark what has no value; write which pixels are blank sky.
+
+    What it leaves is rings of both signs, largest on the flanks and beyond: ``rings`` are the squares of the pixels
+    smoothed by a Gaussian with half the PSF's second moments, which fall off less steeply than the star's own. Blank
+    is what lies far below the noise, not chosen by its own: no brighter than the template's, which is a part of it.
     """
-    return gaussian(squares, fwhm / FWHM_PER_SIGMA / np.sqrt(2), truncate=3.0)
+    unit, star_error, wing_error = errors
+    unusable, nodata = np.int32(UNUSABLE), np.int32(NODATA)
+    for y in range(image.shape[0]):
+        coarse = wings[y // WING_BLOCK]
+        for x in range(image.shape[1]):
+            wing = coarse[x // WING_BLOCK]
+            total = spread[y, x] * unit + star_error * rings[y, x] + wing_error * wing * wing
+            bits = mask[y, x]
+            bits |= nodata if spoilt[y, x] & ((bits & unusable) == 0) else np.int32(0)
+            lost = (bits & nodata) != 0
+            mask[y, x] = bits
+            image[y, x] = np.float32(np.nan) if lost else image[y, x]
+            spread[y, x] = np.float32(np.inf) if lost else total
+            blank[y, x] = ~spoilt[y, x] & ~lost & (brightness[y, x] < np.float32(3) * np.sqrt(total))
 
 
-def _wings(brightness: np.ndarray, sigma: float, block: int = 4) -> np.ndarray:
-    """Return an image smoothed by a Gaussian many pixels wide, from means over blocks of pixels."""
-    ny, nx = brightness.shape
-    edges = (-ny % block, -nx % block)
+def _wings(brightness: np.ndarray, sigma: float) -> np.ndarray:
+    """Return an image smoothed by a Gaussian many pixels wide, as means over blocks of `WING_BLOCK` pixels a side."""
+    edges = tuple(-n % WING_BLOCK for n in brightness.shape)
     padded = np.pad(brightness, ((0, edges[0]), (0, edges[1]))) if any(edges) else brightness
-    coarse = padded.reshape(padded.shape[0] // block, block, padded.shape[1] // block, block).mean((1, 3))
-    smooth = gaussian_filter(coarse, sigma / block, truncate=3.5)
-    return np.repeat(np.repeat(smooth, block, 0), block, 1)[:ny, :nx]
+    return gaussian_filter(block_sums(padded, WING_BLOCK) / WING_BLOCK**2, sigma / WING_BLOCK, truncate=3.5)
 
 
 def _sky_variance(image: MaskedImage, bad: np.ndarray) -> float:
@@ -283,8 +305,8 @@ def _sky_variance(image: MaskedImage, bad: np.ndarray) -> float:
 
 
 def _whiten(
-    residual: np.ndarray, kernel: Callable[[float, float], np.ndarray], half: int,
-    sharp: MaskedImage, broad: MaskedImage, noise: Noise,
+    residual: np.ndarray, kernel: Callable[[float, float], np.ndarray], sharp: MaskedImage, broad: MaskedImage,
+    noise: Noise,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Return the whitened residual and its variance, before any change of unit.
 
@@ -293,13 +315,19 @@ def _whiten(
     """
     image, spread = np.empty_like(residual), np.empty_like(residual)
     tiles = Tiles(residual.shape, WHITENING_HALF)
-    for tile in tiles:
-        match = kernel(*tile.centre)
+
+    @cache
+    def whitening(x: float, y: float) -> tuple[np.ndarray, np.float32]:
+        match = kernel(x, y)
         phi = noise.whitening(match)
-        image[tile.slices] = tiles.crop(tiles.spectrum(residual, tile) * tiles.kernel_spectrum(phi), tile)
         gain_sharp, gain_broad = noise_gains(match, phi, noise.sharp_shape, noise.broad_shape)
         gain = (gain_sharp * noise.sharp + gain_broad * noise.broad) / (noise.sharp + noise.broad)
-        spread[tile.slices] = np.float32(gain) * (sharp.variance[tile.slices] + broad.variance[tile.slices])
+        return tiles.kernel_spectrum(phi), np.float32(gain)
+
+    for tile in tiles:
+        phi, gain = whitening(*tiles.block(tile))
+        image[tile.slices] = tiles.crop(tiles.spectrum(residual, tile) * phi, tile)
+        spread[tile.slices] = gain * (sharp.variance[tile.slices] + broad.variance[tile.slices])
     return image, spread
 
 

@@ -30,6 +30,7 @@ class KernelBasis:
     pairs: np.ndarray = field(init=False, repr=False)
     mixing: np.ndarray = field(init=False, repr=False)
     images: np.ndarray = field(init=False, repr=False)
+    bands: dict[int, np.ndarray] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         offset = np.arange(-self.half, self.half + 1, dtype=float)
@@ -65,19 +66,20 @@ class KernelBasis:
         Separable: two matrix products for each image.
         """
         ny, nx = stamp.shape
-        size = 2 * self.half + 1
-
-        def bands(n: int) -> np.ndarray:
-            matrix = np.zeros((len(self.factors), n, n - size + 1))
-            for k in range(size):
-                rows = np.arange(n - size + 1)
-                matrix[:, rows + k, rows] = self.factors[:, size - 1 - k, None]
-            return matrix
-
-        along_rows = stamp @ bands(nx)
-        down = bands(ny).transpose(0, 2, 1)
+        along_rows = stamp @ self._bands(nx)
+        down = self._bands(ny).transpose(0, 2, 1)
         raw = np.matmul(down[self.pairs[:, 0]], along_rows[self.pairs[:, 1]])
         return np.tensordot(self.mixing, raw, 1)
+
+    def _bands(self, n: int) -> np.ndarray:
+        """Return the matrices that convolve ``n`` values with each factor, (n_factors, n, n - 2 half)."""
+        if n not in self.bands:
+            size = 2 * self.half + 1
+            matrix, rows = np.zeros((len(self.factors), n, n - size + 1)), np.arange(n - size + 1)
+            for k in range(size):
+                matrix[:, rows + k, rows] = self.factors[:, size - 1 - k, None]
+            self.bands[n] = matrix
+        return self.bands[n]
 
 
 @dataclass
@@ -120,10 +122,7 @@ class SpatialKernel:
         """Return the background, (ny, nx), float32."""
         ny, nx = self.shape
         u, v = 2 * np.arange(nx) / nx - 1, 2 * np.arange(ny) / ny - 1
-        out = np.zeros(self.shape, np.float32)
-        k = 0
-        for n in range(self.background_degree + 1):
-            for power in range(n + 1):
-                out += np.float32(self.background[k]) * np.outer(v**power, u ** (n - power)).astype(np.float32)
-                k += 1
-        return out
+        powers = [(n - k, k) for n in range(self.background_degree + 1) for k in range(n + 1)]
+        across = np.array([term * u**k for term, (k, _) in zip(self.background, powers)], np.float32)
+        down = np.array([v**k for _, k in powers], np.float32)
+        return down.T @ across

@@ -99,6 +99,16 @@ def _spline_matrix(size: int) -> np.ndarray:
     return matrix
 
 
+@lru_cache(maxsize=64)
+def _zoom_matrix(size: int, factor: int) -> np.ndarray:
+    """Return what interpolates ``size`` values at ``factor`` times as many points, ends kept, by quintic splines."""
+    from scipy.ndimage import zoom
+
+    matrix = zoom(np.eye(size), (factor, 1), order=5)
+    matrix.setflags(write=False)
+    return matrix
+
+
 def spline_coefficients(stamps: np.ndarray) -> np.ndarray:
     """Return the quintic B-spline coefficients of stamps, (…, ny, nx), three more beyond each edge (mirrored)."""
     ny, nx = stamps.shape[-2:]
@@ -183,9 +193,8 @@ class PsfModel:
 
     def fwhm(self, x: float, y: float) -> float:
         """Return the full width at half maximum at a position, in pixels: of the circle with the half-maximum area."""
-        from scipy.ndimage import zoom
-
-        fine = zoom(self.kernel(x, y), 8, order=5)
+        zoom = _zoom_matrix(self.size, 8)
+        fine = zoom @ self.kernel(x, y) @ zoom.T
         scale = (fine.shape[0] - 1) / (self.size - 1)
         # Points at the contour count in part, by the slope there: whole points would make steps of a per cent.
         slope = np.hypot(*np.gradient(fine)) + 1e-6 * fine.max()

@@ -37,6 +37,16 @@ def _blur(image, weights, mirrored, out):  # pragma: no cover - compiled
                 result[x] += weight * (left[x] + right[x])
 
 
+def block_sums(image: np.ndarray, block: int) -> np.ndarray:
+    """Return the sums of ``block`` × ``block`` pixels, float32; the image's sides are multiples of that.
+
+    Of rows first, which takes a tenth of the time of both axes at once.
+    """
+    ny, nx = image.shape
+    rows = image.reshape(ny // block, block, nx).sum(axis=1, dtype=np.float32)
+    return rows.reshape(ny // block, nx // block, block).sum(axis=2)
+
+
 def gaussian_profile(sigma: float, reach: int) -> np.ndarray:
     """Return one side of a Gaussian, the middle first, (reach + 1,): both sides sum to 1."""
     profile = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)

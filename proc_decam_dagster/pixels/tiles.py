@@ -48,6 +48,14 @@ class Tiles:
         self.step = tuple(-(-n // count) for n, count in zip(shape, counts))
         self.size = tuple(next_fast_len(step + 2 * half, real=True) for step in self.step)
 
+    def block(self, tile: Tile, tiles: int = 2) -> tuple[float, float]:
+        """Return the position x, y of the middle of the block of so many tiles a side that a tile belongs to.
+
+        What varies less than the image is made once a block.
+        """
+        y, x = ((at // (tiles * step) + 0.5) * tiles * step for at, step in zip((tile.y0, tile.x0), self.step))
+        return min(x, self.shape[1] - 1), min(y, self.shape[0] - 1)
+
     def __iter__(self) -> Iterator[Tile]:
         ny, nx = self.shape
         for y in range(0, ny, self.step[0]):
