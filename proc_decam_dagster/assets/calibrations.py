@@ -29,7 +29,7 @@ def _calibration(proc_type: str, form: type[Calibration], what: str, level: str 
     ) -> dg.MaterializeResult:
         from proc_decam_dagster.report import calibration_figures, calibration_pictures
 
-        repo, night = repository.open(writeable=True), context.partition_key
+        repo, night = repository.open(), context.partition_key
         report = run_chain(context, repo, execution, proc_type, config, subset=night)
         return result(
             context,

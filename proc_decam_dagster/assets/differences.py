@@ -32,7 +32,7 @@ def _diffs(template_type: str) -> dg.AssetsDefinition:
         from proc_decam_dagster.report import difference_figures, difference_pictures
 
         key = context.partition_key.keys_by_dimension
-        repo = repository.open(writeable=True)
+        repo = repository.open()
         parts = {"subset": key[NIGHT], "coadd_subset": key[COADD_SUBSET], "template_type": template_type}
         kinds = ("clean", "injected") if config.science == "both" else (config.science,)
         reports = [run_chain(context, repo, execution, "diff_drp", config, **parts, science=k) for k in kinds]

@@ -28,7 +28,7 @@ def calexps(
 ) -> dg.MaterializeResult:
     from proc_decam_dagster.report import visit_figures, visit_pictures
 
-    repo, night = repository.open(writeable=True), context.partition_key
+    repo, night = repository.open(), context.partition_key
     report = run_chain(context, repo, execution, "drp", config, subset=night)
     return result(
         context,

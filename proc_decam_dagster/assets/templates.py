@@ -35,7 +35,7 @@ def _coadd_inputs(template_type: str) -> dg.AssetsDefinition:
         from proc_decam_dagster.repository.chains import runs_of
 
         key = context.partition_key.keys_by_dimension
-        repo, subset, drp = repository.open(writeable=True), key[COADD_SUBSET], PROC_TYPES["drp"]
+        repo, subset, drp = repository.open(), key[COADD_SUBSET], PROC_TYPES["drp"]
         # The TAGGED collection is the truth: it is rebuilt from all the nights that belong, this one among them.
         counts = associate_coadd_inputs(repo, [key[NIGHT]], subset, template_type, add=True)
         nights = coadd_nights(repo, subset, template_type)
@@ -66,7 +66,7 @@ def _coadds(template_type: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         from proc_decam_dagster.report import coadd_figures, coadd_pictures, warps_by_night
 
-        repo, subset = repository.open(writeable=True), context.partition_key
+        repo, subset = repository.open(), context.partition_key
         parts = {"coadd_subset": subset, "template_type": template_type}
         report = run_chain(context, repo, execution, "coadd", config, **parts)
         return result(

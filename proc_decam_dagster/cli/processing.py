@@ -92,7 +92,7 @@ def pipeline(
     kinds = sciences(science)
     for kind in kinds:
         step_name(row.name, "", kind)  # refused before anything runs
-    repository, reports = open_repository(repo, writeable=True), []
+    repository, reports = open_repository(repo), []
     for kind in kinds:
         with show.Progress() as progress:
             report = run_pipeline(
@@ -160,7 +160,7 @@ def night(
     from proc_decam_dagster.execution import run_nights
     from proc_decam_dagster.repository import open_repository
 
-    repository = open_repository(repo, writeable=True)
+    repository = open_repository(repo)
     if table is None:
         chosen = matching_nights(exposures, nights_of(repository.known_exposures()))
         chosen = matching_nights(nights, chosen)
@@ -234,7 +234,7 @@ def coadd(
     from proc_decam_dagster.execution.coadd import coadd_subset_nights
     from proc_decam_dagster.repository import open_repository
 
-    repository = open_repository(repo, writeable=True)
+    repository = open_repository(repo)
     nights = coadd_subset_nights(repository, subset)
     if collections:
         nights = _nights_of_chains(nights, collections)

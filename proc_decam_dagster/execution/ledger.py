@@ -12,7 +12,6 @@ from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
-from lsst.daf.butler.registry import RegistryConfig
 from lsst.daf.butler.registry.connectionString import ConnectionStringFactory
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
@@ -27,7 +26,7 @@ from proc_decam_dagster.execution.attempts import (
 )
 from proc_decam_dagster.execution.journal import Journal, Left, journals, living, read_journal
 from proc_decam_dagster.execution.patience import PATIENCE_SECONDS, patiently
-from proc_decam_dagster.repository.configuration import read_configuration
+from proc_decam_dagster.repository.configuration import registry_configuration
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +96,7 @@ class Ledger:
         It stands in the registry's own schema, so that whoever may write, read or back up the registry may do so here.
         """
         state = Path(repository.state_dir)
-        config = RegistryConfig(read_configuration(repository.root))
+        config = registry_configuration(repository.root)
         if config["db"].startswith("postgresql"):
             return cls(ConnectionStringFactory.fromConfig(config), state / JOURNALS, config.get("namespace"))
         return cls(state / FILE_NAME, state / JOURNALS)

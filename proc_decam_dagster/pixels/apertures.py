@@ -158,6 +158,7 @@ def half_light_radii(image: np.ndarray, x: np.ndarray, y: np.ndarray, reach: flo
     radii : `numpy.ndarray`, (n,)
         Pixels; NaN where there is no light.
     """
-    radii = np.empty(len(x))
-    _half_light(image, np.ascontiguousarray(x, float), np.ascontiguousarray(y, float), float(reach), radii)
+    radii = np.full(len(x), np.nan)
+    if reach > 0:
+        _half_light(image, np.ascontiguousarray(x, float), np.ascontiguousarray(y, float), float(reach), radii)
     return radii

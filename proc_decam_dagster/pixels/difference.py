@@ -140,8 +140,8 @@ def subtract(
     Notes
     -----
     The sharper image is convolved with a kernel fitted on stars (Alard & Lupton 1998), then the difference is
-    whitened (`decorrelation`), tile by tile. The variance is propagated through both, then scaled to the scatter
-    measured on blank sky, since a warped template's noise is not white.
+    whitened (`decorrelation`), block by block of tiles. The variance is propagated through both, then scaled to the
+    scatter measured on blank sky, since a warped template's noise is not white.
     """
     settings = settings or SubtractionSettings()
     science, template = calibrated(science), calibrated(template)
@@ -202,7 +202,8 @@ def subtract(
     wings = _wings(brightness, WING_FWHM * broad_fwhm)
     errors = np.float32(unit**2), np.float32(settings.bright_star_error**2), np.float32(WING_ERROR**2)
     mask, blank = science.mask | template.mask, np.empty((ny, nx), bool)
-    _finish(image, spread, mask, errors, rings, wings, spoilt, brightness, blank)
+    bits = np.int32(UNUSABLE), np.int32(NODATA)
+    _finish(image, spread, mask, bits, errors, rings, wings, spoilt, brightness, blank)
     noise_scale = blank_sky_scatter(image, spread, blank)
     spread *= np.float32(noise_scale**2)
     psf = _difference_psf(science.psf, kernel.kernel, direction, noise, box)
@@ -242,12 +243,13 @@ def psf_flux_scatter(difference: MaskedImage, blank: np.ndarray, per_axis: int =
 
 def blank_sky_scatter(image: np.ndarray, variance: np.ndarray, blank: np.ndarray) -> float:
     """Return the robust scatter of pixels in units of their errors, over blank sky; 1 where there is too little."""
-    image, variance, blank = (a[::3, ::3] for a in (image, variance, blank))
-    pulls = image[blank] / np.sqrt(variance[blank])
-    pulls = pulls[np.isfinite(pulls)]
-    if len(pulls) < 500:
-        return 1.0
-    return float(1.4826 * np.median(np.abs(pulls - np.median(pulls))))
+    for step in (3, 1):  # of a small image all are needed
+        chosen = blank[::step, ::step]
+        pulls = image[::step, ::step][chosen] / np.sqrt(variance[::step, ::step][chosen])
+        pulls = pulls[np.isfinite(pulls)]
+        if len(pulls) >= 500:
+            return float(1.4826 * np.median(np.abs(pulls - np.median(pulls))))
+    return 1.0
 
 
 def _fill(image: MaskedImage, bad: np.ndarray, other: MaskedImage, bad_other: np.ndarray) -> np.ndarray:
@@ -269,7 +271,7 @@ def _take_residual(broad, model, background, light, spoilt, unit, residual, brig
 
 
 @jit
-def _finish(image, spread, mask, errors, rings, wings, spoilt, brightness, blank):  # pragma: no cover - compiled
+def _finish(image, spread, mask, bits, errors, rings, wings, spoilt, brightness, blank):  # pragma: no cover - compiled
     """Add to the variance what PSF matching leaves of stars; mark what has no value; write which pixels are blank sky.
 
     What it leaves is rings of both signs, largest on the flanks and beyond: ``rings`` are the squares of the pixels
@@ -277,16 +279,16 @@ def _finish(image, spread, mask, errors, rings, wings, spoilt, brightness, blank
     is what lies far below the noise, not chosen by its own: no brighter than the template's, which is a part of it.
     """
     unit, star_error, wing_error = errors
-    unusable, nodata = np.int32(UNUSABLE), np.int32(NODATA)
+    unusable, nodata = bits
     for y in range(image.shape[0]):
         coarse = wings[y // WING_BLOCK]
         for x in range(image.shape[1]):
             wing = coarse[x // WING_BLOCK]
             total = spread[y, x] * unit + star_error * rings[y, x] + wing_error * wing * wing
-            bits = mask[y, x]
-            bits |= nodata if spoilt[y, x] & ((bits & unusable) == 0) else np.int32(0)
-            lost = (bits & nodata) != 0
-            mask[y, x] = bits
+            flags = mask[y, x]
+            flags |= nodata if spoilt[y, x] & ((flags & unusable) == 0) else np.int32(0)
+            lost = (flags & nodata) != 0
+            mask[y, x] = flags
             image[y, x] = np.float32(np.nan) if lost else image[y, x]
             spread[y, x] = np.float32(np.inf) if lost else total
             blank[y, x] = ~spoilt[y, x] & ~lost & (brightness[y, x] < np.float32(3) * np.sqrt(total))

@@ -75,25 +75,31 @@ def _correct(
     linear = len(table) > 2
     finite = True
     for y in range(image.shape[0]):
-        counts = raw[raw_y0 + y, raw_x0 : raw_x0 + n]
-        level = levels[y]
-        highest = np.int32(0)  # of integers: a highest of floats takes one at a time, for one may be NaN
+        counts, others = raw[raw_y0 + y, raw_x0 : raw_x0 + n], raw[raw_y0 + y, source_x0 : source_x0 + n]
+        level, source_level = levels[y], source_levels[y]
+        highest, peak = np.int32(0), np.int32(0)  # of integers: a highest of floats takes one at a time
         for i in range(n):
             highest = max(highest, np.int32(counts[i]))
-            signal[i] = np.float32(counts[i]) - level
-        source_highest = zero
-        if coefficient != 0:
-            source_row(raw, raw_y0 + y, source_x0, n, mirrored, source_levels[y], source)
-            peak = np.int32(0)
+            peak = max(peak, np.int32(others[i]))
+        source_highest = np.float32(peak) - source_level
+        if coefficient == 0:
             for i in range(n):
-                peak = max(peak, np.int32(raw[raw_y0 + y, source_x0 + i]))
-                signal[i] -= coefficient * source[i]
-            source_highest = np.float32(peak) - source_levels[y]
-            if source_highest > onset:
-                for i in range(n):
-                    excess = source[i] - onset
-                    if excess > zero:
-                        signal[i] -= excess * (leak[2] + excess * (leak[3] + excess * leak[4]) - coefficient)
+                signal[i] = np.float32(counts[i]) - level
+        elif mirrored:
+            for i in range(n):
+                signal[i] = np.float32(counts[i]) - level - coefficient * (np.float32(others[n - 1 - i]) - source_level)
+        else:
+            for i in range(n):
+                signal[i] = np.float32(counts[i]) - level - coefficient * (np.float32(others[i]) - source_level)
+        leaks = coefficient != 0 and source_highest > onset
+        marks = coefficient != 0 and source_highest >= source_saturation - source_level
+        if leaks or marks:  # few rows need the source by itself
+            source_row(raw, raw_y0 + y, source_x0, n, mirrored, source_level, source)
+        if leaks:
+            for i in range(n):
+                excess = source[i] - onset
+                if excess > zero:
+                    signal[i] -= excess * (leak[2] + excess * (leak[3] + excess * leak[4]) - coefficient)
         if has_bias:
             offset = bias[y, x0 : x0 + n]
             for i in range(n):
@@ -130,9 +136,9 @@ def _correct(
                     bits[i] |= SAT
                 elif counts[i] >= suspect:
                     bits[i] |= SUSPECT
-        if coefficient != 0 and source_highest >= source_saturation - source_levels[y]:
+        if marks:
             for i in range(n):
-                if source[i] >= source_saturation - source_levels[y]:
+                if source[i] >= source_saturation - source_level:
                     bits[i] |= CROSSTALK
     return finite
 

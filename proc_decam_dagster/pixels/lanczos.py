@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from proc_decam_dagster.pixels.jit import jit
-from proc_decam_dagster.pixels.lanczos_run import LANES, OUTSIDE, interpolate, put
+from proc_decam_dagster.pixels.lanczos_run import LANES, OUTSIDE, TAPS, interpolate, put
 from proc_decam_dagster.pixels.mask import NODATA
 
 _NODATA = np.int32(NODATA)
@@ -66,13 +66,14 @@ def resample(image, variance, mask, around, grid_x, grid_y, step, scale, out, ou
     Parameters
     ----------
     image, variance, mask : `numpy.ndarray`, (ny, nx)
-        Input. Behind the image's last pixel `LANES` more must be in memory, whatever they hold: see `with_slack`.
+        Input, C-contiguous. Behind the image's last pixel `LANES` more must be in memory, whatever they hold: see
+        `with_slack`.
     around : `numpy.ndarray`, (ny, nx)
         The mask as `mask_around` writes it.
     grid_x, grid_y : `numpy.ndarray`, (n, m), float64
         Input pixel position of every ``step``-th output pixel; NaN where there is none. Bilinear in between.
     step : `int`
-        Output pixels per grid cell, a multiple of `LANES`.
+        Output pixels per grid cell.
     scale : `float`
         Output unit per input unit, before the pixel-area ratio.
     out, out_variance, out_mask : `numpy.ndarray`
@@ -86,6 +87,8 @@ def resample(image, variance, mask, around, grid_x, grid_y, step, scale, out, ou
     """
     ny, nx = out.shape
     height, width = image.shape
+    if width < TAPS + 1 or height < TAPS:
+        return
     rows, columns = (ny + step - 1) // step, (nx + step - 1) // step
     # A line may be written beyond its end, for a run is always written whole.
     values, errors = np.empty((step, step + LANES), np.float32), np.empty((step, step + LANES), np.float32)
@@ -141,7 +144,8 @@ def resample(image, variance, mask, around, grid_x, grid_y, step, scale, out, ou
             i = first
             while i < end:
                 x, y = start_x + slope_x * i, start_y + slope_y * i
-                x0, y0 = int(x), int(y)
+                # inside, whatever rounding makes of a position on the very limit
+                x0, y0 = max(2, min(int(x), width - 4)), max(2, min(int(y), height - 4))
                 n = min(end - i, LANES)
                 while n > 1 and not (int(x + slope_x * (n - 1)) == x0 + n - 1 and int(y + slope_y * (n - 1)) == y0):
                     n -= 1

@@ -1,6 +1,7 @@
 """The innermost steps of a Lanczos-3 resampling, `LANES` pixels at once, written in vector instructions.
 
-Numba alone makes scalar ones of loops as short as these, which take five times as long.
+Numba alone makes scalar ones of loops as short as these, which take five times as long. What numba keeps on disk of
+`lanczos.resample` holds these instructions too: change its file when you change this one.
 """
 
 from typing import Any
@@ -30,7 +31,7 @@ def lanczos_weights(fraction) -> np.ndarray:
 
 
 def weight_polynomials() -> tuple[np.ndarray, np.ndarray]:
-    """Return what the weights of taps 0, 1, 2 and 5, 4, 3 are made of, (5, 3) and (4, 3): true to 2e-6.
+    """Return what the weights of taps 0, 1, 2 and 5, 4, 3 are made of, (5, 3) and (4, 3): true to 3e-6.
 
     With g the fraction less 0.5, a tap's weight is E(g²) + g O(g²), and that of the tap opposite E(g²) - g O(g²); the
     first array holds the coefficients of E, the second those of O.
@@ -117,9 +118,10 @@ def interpolate(
     Parameters
     ----------
     image, variance : `numpy.ndarray`, (ny, nx), float32
-        Input: rows ``row - 2`` to ``row + 3`` of the first, columns ``column - 2`` to ``column + LANES + 2``.
+        Input: rows ``row - 2`` to ``row + 3`` of the first, columns ``column - 2`` to ``column + LANES + 2``; rows
+        ``row`` and ``row + 1`` of the second, columns ``column`` to ``column + LANES``.
     around : `numpy.ndarray`, (ny, nx), int32
-        Bits of the pixels around each position.
+        Bits of the pixels around each position: of row ``row``, columns ``column`` to ``column + LANES - 1``.
     row, column : `int`
         Pixel that the first position follows.
     parts, slopes : `tuple` [`numpy.float32`, `numpy.float32`]

@@ -53,8 +53,11 @@ class Tiles:
 
         What varies less than the image is made once a block.
         """
-        y, x = ((at // (tiles * step) + 0.5) * tiles * step for at, step in zip((tile.y0, tile.x0), self.step))
-        return min(x, self.shape[1] - 1), min(y, self.shape[0] - 1)
+        middle = []
+        for at, step, n in zip((tile.x0, tile.y0), self.step[::-1], self.shape[::-1]):
+            low = at // (tiles * step) * tiles * step
+            middle.append((low + min(low + tiles * step, n) - 1) / 2)
+        return middle[0], middle[1]
 
     def __iter__(self) -> Iterator[Tile]:
         ny, nx = self.shape

@@ -101,10 +101,12 @@ def warp_into(target: MaskedImage, source: MaskedImage, *, scale: float | None =
     image = repaired(source.image, source.mask) if repair else with_slack(source.image)
     part = np.s_[y0:y1, x0:x1]
     before = fraction(target.mask[part], NODATA)
-    around = np.empty_like(source.mask)
-    mask_around(source.mask, around)
+    variance = np.ascontiguousarray(source.variance, np.float32)
+    mask = np.ascontiguousarray(source.mask, np.int32)
+    around = np.empty(mask.shape, np.int32)
+    mask_around(mask, around)
     resample(
-        image, source.variance, source.mask, around, np.ascontiguousarray(grid_x), np.ascontiguousarray(grid_y), STEP,
+        image, variance, mask, around, np.ascontiguousarray(grid_x), np.ascontiguousarray(grid_y), STEP,
         float(scale), target.image[part], target.variance[part], target.mask[part],
     )  # fmt: skip
     return fraction(target.mask[part], NODATA) < before

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from lsst.daf.butler import ButlerConfig
+from lsst.daf.butler.registry import RegistryConfig
 
 from proc_decam_dagster.repository import engines
 from proc_decam_dagster.repository.settings import write_whole
@@ -20,13 +21,31 @@ def read_configuration(root: str | os.PathLike) -> ButlerConfig:
 
     To read it takes longer than to ask the registry.
     """
+    return _read(str(root), _state(root))
+
+
+def registry_configuration(root: str | os.PathLike) -> RegistryConfig:
+    """Return a repository's configuration of its registry, read once while its file stays as it is."""
+    return _registry(str(root), _state(root))
+
+
+def _state(root: str | os.PathLike) -> tuple[int, ...]:
+    """Return what tells one ``butler.yaml`` from another in its place; nothing where there is none."""
     path = Path(root) / CONFIG
-    return _read(str(root), path.stat().st_mtime_ns) if path.is_file() else ButlerConfig(str(root))
+    if not path.is_file():
+        return ()
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @lru_cache(maxsize=16)
-def _read(root: str, changed: int) -> ButlerConfig:
+def _read(root: str, state: tuple[int, ...]) -> ButlerConfig:
     return ButlerConfig(root)
+
+
+@lru_cache(maxsize=16)
+def _registry(root: str, state: tuple[int, ...]) -> RegistryConfig:
+    return RegistryConfig(_read(root, state))
 
 
 def complete_configuration(root: str | os.PathLike, engine: engines.Engine) -> bool:

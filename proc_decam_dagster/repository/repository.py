@@ -40,10 +40,9 @@ class Repository:
         Our own records beside the Butler's: settings, exposure table, locks, attempts.
     """
 
-    def __init__(self, root: str | os.PathLike, writeable: bool = False) -> None:
+    def __init__(self, root: str | os.PathLike) -> None:
         self.root = Path(root).expanduser().resolve()
         self.state_dir = self.root / STATE_FOLDER
-        self._writeable = writeable
         self._butlers: dict[tuple[int, int, bool], Butler] = {}
         self._engine: Engine | None = None
         self._exposures: tuple[int, Table] | None = None
@@ -56,11 +55,11 @@ class Repository:
 
     def butler(self, writeable: bool = False) -> Butler:
         """Return the Butler, opened once a thread; it sees what others have written since."""
-        key = (os.getpid(), threading.get_ident(), writeable or self._writeable)
+        key = (os.getpid(), threading.get_ident(), writeable)
         if key not in self._butlers:
             send_upserts_in_pages()
             roll_back_what_was_killed()
-            self._butlers[key] = Butler.from_config(read_configuration(self.root), writeable=key[2])
+            self._butlers[key] = Butler.from_config(read_configuration(self.root), writeable=writeable)
         else:
             self._butlers[key].registry.refresh()
         return self._butlers[key]
@@ -163,15 +162,8 @@ class Repository:
         return self.state_dir / "locks" / (name.replace("/", "__") + ".lock")
 
 
-def open_repository(root: str | os.PathLike, writeable: bool = False) -> Repository:
+def open_repository(root: str | os.PathLike) -> Repository:
     """Open a repository; what its engine needs in the configuration is added to one made by a plain ``butler create``.
-
-    Parameters
-    ----------
-    root : `os.PathLike`
-    writeable : `bool`, optional
-        Whether it is going to be written: its Butlers may then write from the first on. To open another one, after one
-        for reading only, takes longer than most that is asked of it.
 
     Raises
     ------
@@ -179,7 +171,7 @@ def open_repository(root: str | os.PathLike, writeable: bool = False) -> Reposit
         If ``root`` is no Butler repository, cannot be opened, has no DECam, or was made by an engine that is unknown
         here.
     """
-    repository = Repository(root, writeable)
+    repository = Repository(root)
     if not repository.root.is_dir() or not Butler.has_repo_config(str(repository.root)):
         raise SurveyError(
             f"{repository.root} is no Butler repository",

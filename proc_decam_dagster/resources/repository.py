@@ -34,17 +34,16 @@ class ButlerRepository(dg.ConfigurableResource):
         """Whether a Butler repository is there."""
         return (self.path / CONFIGURATION).is_file()
 
-    def open(self, writeable: bool = False) -> "Repository":
+    def open(self) -> "Repository":
         """Return the repository, opened once a process: an asset and its checks share it. An error says how to make it.
 
-        Say where it is going to be written, which spares another opening. One that has been made anew in the same place
-        is opened anew.
+        One that has been made anew in the same place is opened anew.
         """
         from proc_decam_dagster.repository import open_repository
 
         state = self._state()
         if state not in _opened:
-            found = open_repository(self.path, writeable)
+            found = open_repository(self.path)
             state = self._state()  # it may have completed the configuration
             _opened[state] = found
         return _opened[state]
