@@ -70,13 +70,14 @@ def _fit_psf(image, variance, mask, bad, spline, degree, x, y, radius, flux, err
                 d, v = float(image[row, column]), float(variance[row, column])
                 if not (np.isfinite(d) and np.isfinite(v) and v > 0):
                     continue
+                weight = 1 / v
                 light += p
                 pp += p * p
                 pd += p * d
                 ppv += p * p * v
-                dd_v += d * d / v
-                pd_v += p * d / v
-                pp_v += p * p / v
+                dd_v += d * d * weight
+                pd_v += p * d * weight
+                pp_v += p * p * weight
                 n += 1
         usable[s] = light / total
         if pp <= 0.0:

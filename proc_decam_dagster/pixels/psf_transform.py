@@ -4,8 +4,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from proc_decam_dagster.pixels.jit import jit
 from proc_decam_dagster.pixels.lanczos_run import ORDER, lanczos_weights
 from proc_decam_dagster.pixels.psf_model import PsfModel, monomials
+
+
+@jit
+def _interpolate(kernel, base, weights, out):  # pragma: no cover - compiled
+    """Write the weighted sums of the 6×6 pixels around each position, (2, ny, nx) as x, y; beyond the stamp is zero."""
+    ny, nx = kernel.shape
+    for j in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            x0, y0, total = base[0, j, i] + 1 - ORDER, base[1, j, i] + 1 - ORDER, 0.0
+            for b in range(max(0, -y0), min(2 * ORDER, ny - y0)):
+                line = 0.0
+                for a in range(max(0, -x0), min(2 * ORDER, nx - x0)):
+                    line += weights[0, j, i, a] * kernel[y0 + b, x0 + a]
+                total += weights[1, j, i, b] * line
+            out[j, i] = total
 
 
 def resample_psf(kernel: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -23,11 +39,8 @@ def resample_psf(kernel: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     source = np.einsum("ij,jyx->iyx", np.asarray(matrix, float), np.stack([x, y]).astype(float)) + half
     base = np.floor(source).astype(int)
     weights = lanczos_weights(source - base)
-    # positions outside the stamp meet zeros
-    padded = np.pad(kernel, ORDER + 1)
-    offset = np.arange(1 - ORDER, ORDER + 1)
-    taps = np.clip(base[..., None] + offset + ORDER + 1, 0, padded.shape[0] - 1)
-    out = np.einsum("yxab,yxa,yxb->yx", padded[taps[1][..., :, None], taps[0][..., None, :]], weights[1], weights[0])
+    out = np.empty(kernel.shape)
+    _interpolate(np.asarray(kernel, float), base, weights, out)
     return out * (kernel.sum() / out.sum())
 
 

@@ -7,8 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from astropy.io import fits
 
-from proc_decam_dagster.pixels.smoothing import block_sums
-
 BINNING, STEP = 16, 8
 
 
@@ -47,12 +45,19 @@ def binned(image: np.ndarray, factor: int) -> np.ndarray:
     ny, nx = (n // factor * factor for n in image.shape)
     image = image[:ny, :nx]
     with np.errstate(invalid="ignore"):  # infinities of both signs
-        means = block_sums(image, factor) / factor**2
+        means = _sums(image, factor) / factor**2
     if np.isfinite(means).all():
         return means
     finite = np.isfinite(image)
-    count = block_sums(finite, factor)
-    return np.where(count > 0, block_sums(np.where(finite, image, 0), factor) / np.maximum(count, 1), np.nan)
+    count = _sums(finite, factor)
+    return np.where(count > 0, _sums(np.where(finite, image, 0), factor) / np.maximum(count, 1), np.nan)
+
+
+def _sums(image: np.ndarray, factor: int) -> np.ndarray:
+    """Return the sums of blocks, float32: of rows first, which takes a tenth of the time of both axes at once."""
+    ny, nx = image.shape
+    rows = image.reshape(ny // factor, factor, nx).sum(axis=1, dtype=np.float32)
+    return rows.reshape(ny // factor, nx // factor, factor).sum(axis=2)
 
 
 def stretch_limits(image: np.ndarray, low: float = 5, high: float = 99) -> tuple[float, float]:
