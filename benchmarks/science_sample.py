@@ -108,7 +108,7 @@ class Sample:
     @cached_property
     def defects(self) -> tuple[Table, Table]:
         """Boxes of bad and of suspect pixels, of the simulated masks."""
-        from proc_decam_dagster.archive.masks import read_mask
+        from proc_decam_dagster.archive.mask_file import read_mask
 
         cp, des = (
             next((self.raws / "bpm").glob(pattern))
