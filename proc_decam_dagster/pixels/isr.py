@@ -82,15 +82,19 @@ def _correct(
             highest = max(highest, np.int32(counts[i]))
             peak = max(peak, np.int32(others[i]))
         source_highest = np.float32(peak) - source_level
+        if has_bias:
+            offset = bias[y, x0 : x0 + n]
         if coefficient == 0:
             for i in range(n):
-                signal[i] = np.float32(counts[i]) - level
+                signal[i] = np.float32(counts[i]) - level - offset[i]
         elif mirrored:
             for i in range(n):
-                signal[i] = np.float32(counts[i]) - level - coefficient * (np.float32(others[n - 1 - i]) - source_level)
+                leaked = coefficient * (np.float32(others[n - 1 - i]) - source_level)
+                signal[i] = np.float32(counts[i]) - level - leaked - offset[i]
         else:
             for i in range(n):
-                signal[i] = np.float32(counts[i]) - level - coefficient * (np.float32(others[i]) - source_level)
+                leaked = coefficient * (np.float32(others[i]) - source_level)
+                signal[i] = np.float32(counts[i]) - level - leaked - offset[i]
         leaks = coefficient != 0 and source_highest > onset
         marks = coefficient != 0 and source_highest >= source_saturation - source_level
         if leaks or marks:  # few rows need the source by itself
@@ -100,10 +104,6 @@ def _correct(
                 excess = source[i] - onset
                 if excess > zero:
                     signal[i] -= excess * (leak[2] + excess * (leak[3] + excess * leak[4]) - coefficient)
-        if has_bias:
-            offset = bias[y, x0 : x0 + n]
-            for i in range(n):
-                signal[i] -= offset[i]
         if linear:
             linearise(signal, n, table, entry, fraction)
         pixels = image[y, x0 : x0 + n]

@@ -51,8 +51,8 @@ def _order(low, high, n):  # pragma: no cover - compiled
 
 
 @jit
-def _trimmed_rows(strip, mean, variance):  # pragma: no cover - compiled
-    """First estimate: each row's trimmed mean and trimmed variance."""
+def _trimmed_rows(strip, mean, variance, columns):  # pragma: no cover - compiled
+    """First estimate: each row's trimmed mean and variance; ``columns`` gets the pixels, each row's in a column."""
     ny, n = strip.shape
     drop = int(n * TRIMMED)
     values = np.empty((n, BLOCK), strip.dtype)
@@ -69,6 +69,10 @@ def _trimmed_rows(strip, mean, variance):  # pragma: no cover - compiled
                 _order(values[i], values[i + 1], m)
             for i in range(n - 2 - k, k, -1):
                 _order(values[i - 1], values[i], m)
+        for i in range(n):
+            column, row = columns[i, start : start + m], values[i]
+            for y in range(m):
+                column[y] = row[y]
         middle = values[n // 2]
         offsets[:] = 0
         squares[:] = 0
@@ -85,26 +89,30 @@ def _trimmed_rows(strip, mean, variance):  # pragma: no cover - compiled
 
 
 @jit
-def _clipped_rows(strip, limit, mean, variance):  # pragma: no cover - compiled
-    """Mean and variance of each row's pixels within ``limit`` of its first estimate; ``mean`` is replaced."""
-    zero = np.float32(0)
-    limit = np.float32(limit)
-    for y in range(strip.shape[0]):
-        pixels = strip[y]
-        centre = np.float32(mean[y])
-        total = zero
-        square = zero
-        count = np.int32(0)
-        for i in range(len(pixels)):
-            offset = np.float32(pixels[i]) - centre
+def _clipped_rows(columns, limit, mean, variance):  # pragma: no cover - compiled
+    """Mean and variance of each row's pixels within ``limit`` of its first estimate; ``mean`` is replaced.
+
+    A row's pixels are a column of ``columns``: many rows are added up at once.
+    """
+    ny = len(mean)
+    centre, total, square = np.empty(ny, np.float32), np.zeros(ny, np.float32), np.zeros(ny, np.float32)
+    count = np.zeros(ny, np.int32)
+    zero, limit = np.float32(0), np.float32(limit)
+    for y in range(ny):
+        centre[y] = mean[y]
+    for i in range(len(columns)):
+        pixels = columns[i]
+        for y in range(ny):
+            offset = np.float32(pixels[y]) - centre[y]
             inside = abs(offset) <= limit
             offset = offset if inside else zero
-            total += offset
-            square += offset * offset
-            count += np.int32(1) if inside else np.int32(0)
-        if count > 1:
-            mean[y] = centre + total / count
-            variance[y] = (square - total * total / count) / (count - 1)
+            total[y] += offset
+            square[y] += offset * offset
+            count[y] += np.int32(1) if inside else np.int32(0)
+    for y in range(ny):
+        if count[y] > 1:
+            mean[y] = centre[y] + total[y] / count[y]
+            variance[y] = (square[y] - total[y] * total[y] / count[y]) / (count[y] - 1)
         else:
             variance[y] = np.nan
 
@@ -160,9 +168,10 @@ def measure_overscan(raw: np.ndarray, readout: Readout, window: int = WINDOW) ->
     strip = np.ascontiguousarray(raw[y0:y1, x0:x1])  # every row is far from the next: fetched once
     rows = np.empty(y1 - y0, np.float64)
     variance = np.empty_like(rows)
-    _trimmed_rows(strip, rows, variance)
+    columns = np.empty(strip.shape[::-1], strip.dtype)
+    _trimmed_rows(strip, rows, variance, columns)
     sigma = np.sqrt(max(np.median(variance) / TRIMMED_VARIANCE, 1 / 12))
-    _clipped_rows(strip, 4 * sigma, rows, variance)
+    _clipped_rows(columns, 4 * sigma, rows, variance)
     noise = float(np.sqrt(np.nanmedian(variance)))
 
     window = min(window, (len(rows) - 1) // 2 * 2 - 1)
