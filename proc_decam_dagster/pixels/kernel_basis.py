@@ -30,7 +30,7 @@ class KernelBasis:
     pairs: np.ndarray = field(init=False, repr=False)
     mixing: np.ndarray = field(init=False, repr=False)
     images: np.ndarray = field(init=False, repr=False)
-    bands: dict[int, np.ndarray] = field(init=False, repr=False, default_factory=dict)
+    _bands_of: dict[int, np.ndarray] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         offset = np.arange(-self.half, self.half + 1, dtype=float)
@@ -73,13 +73,13 @@ class KernelBasis:
 
     def _bands(self, n: int) -> np.ndarray:
         """Return the matrices that convolve ``n`` values with each factor, (n_factors, n, n - 2 half)."""
-        if n not in self.bands:
+        if n not in self._bands_of:
             size = 2 * self.half + 1
             matrix, rows = np.zeros((len(self.factors), n, n - size + 1)), np.arange(n - size + 1)
             for k in range(size):
                 matrix[:, rows + k, rows] = self.factors[:, size - 1 - k, None]
-            self.bands[n] = matrix
-        return self.bands[n]
+            self._bands_of[n] = matrix
+        return self._bands_of[n]
 
 
 @dataclass

@@ -6,21 +6,26 @@ import sep
 
 from proc_decam_dagster.pixels import mask as planes
 from proc_decam_dagster.pixels.apertures import aperture_fluxes, half_light_radii
-from proc_decam_dagster.pixels.image import MaskedImage
 
 
 @pytest.fixture
-def exposure(sky):
+def exposure(stars_on_a_grid):
     """A noisy image of 100 stars on a grid, some of its pixels bad, and the stars' positions."""
-    rng = np.random.default_rng(2)
-    shape = (640, 640)
-    x, y = (g.ravel() for g in np.meshgrid(np.arange(40, 640, 60), np.arange(40, 640, 60)))
-    x, y = x + rng.uniform(-0.5, 0.5, 100), y + rng.uniform(-0.5, 0.5, 100)
-    clean = np.zeros(shape)
-    sky.add_stars(clean, x, y, rng.uniform(3e3, 1e5, 100), 4.0)
-    image = (rng.poisson(clean + 500) - 500).astype(np.float32)
-    mask = np.where(rng.random(shape) < 0.003, np.int32(planes.BAD), np.int32(0))
-    return MaskedImage(image, (clean + 500).astype(np.float32), mask), x, y
+    rng = np.random.default_rng(6)
+    image, x, y = stars_on_a_grid(rng.uniform(3e3, 1e5, 100))
+    image.mask[rng.random(image.shape) < 0.003] = planes.BAD
+    return image, x, y
+
+
+def is_touched(bad, x, y, radius):
+    """Whether a circle leaves the image, or one of 5×5 points of a bad pixel lies in it."""
+    ny, nx = bad.shape
+    if x - radius < -0.5 or y - radius < -0.5 or x + radius > nx - 0.5 or y + radius > ny - 0.5:
+        return True
+    rows, columns = np.nonzero(bad)
+    parts = np.arange(-0.4, 0.5, 0.2)
+    dx, dy = (columns - x)[:, None, None] + parts, (rows - y)[:, None, None] + parts[:, None]
+    return bool((dx**2 + dy**2 < radius**2).any())
 
 
 def test_fluxes_errors_and_flags_are_seps(exposure):
@@ -36,18 +41,18 @@ def test_fluxes_errors_and_flags_are_seps(exposure):
         assert known.sum() > 390
         np.testing.assert_allclose(flux[known], wanted[0][known], rtol=1e-6, atol=1e-3)
         np.testing.assert_allclose(error[known], wanted[1][known], rtol=1e-6)
-        # sep looks at the square around a circle, and does not call a bad pixel in its corner one that is touched
-        assert (touched != (wanted[2] != 0)).mean() < 0.02
+        assert touched.tolist() == [is_touched(bad, *at, radius) for at in zip(x, y)]
+        assert (wanted[2][touched] != 0).all()  # sep also flags bad pixels that the circle only comes near
 
 
-def test_bad_pixels_are_replaced_by_the_mean_of_the_good_ones_and_told(exposure):
-    image, x, y = exposure
-    image.mask[:] = 0
+def test_bad_pixels_are_replaced_by_the_mean_of_the_good_ones_and_told(stars_on_a_grid):
+    image, x, y = stars_on_a_grid(np.full(100, 3000.0))
     image.mask[int(y[0]) + 1, int(x[0])] |= planes.BAD
     image.image[int(y[0]) + 1, int(x[0])] = 1e6
-    before = aperture_fluxes(image, x[:2], y[:2], 8.0)
-    assert before[2].tolist() == [True, False]
-    assert before[0][0] < 1.3e5
+    flux, error, touched = aperture_fluxes(image, x[:2], y[:2], 8.0)
+    assert touched.tolist() == [True, False]
+    assert flux[0] < 1e4
+    assert error[1] == pytest.approx(np.sqrt(np.pi * 64 * 500 + 3000), rel=0.05)
     assert [len(part) for part in aperture_fluxes(image, [], [], 8.0)] == [0, 0, 0]
 
 

@@ -13,17 +13,10 @@ from proc_decam_dagster.pixels.psf_shape import moffat
 
 
 @pytest.fixture
-def exposure(sky):
+def exposure(sky, stars_on_a_grid):
     """A noisy image of 100 equal faint stars on a grid, with the true PSF."""
-    rng = np.random.default_rng(2)
-    shape = (640, 640)
-    x, y = (g.ravel() for g in np.meshgrid(np.arange(40, 640, 60), np.arange(40, 640, 60)))
-    x, y = x + rng.uniform(-0.5, 0.5, 100), y + rng.uniform(-0.5, 0.5, 100)
-    clean = np.zeros(shape)
-    sky.add_stars(clean, x, y, np.full(100, 3000.0), 4.0)
-    image = rng.poisson(clean + 500) - 500
-    made = MaskedImage(image.astype(np.float32), (clean + 500).astype(np.float32), np.zeros(shape, np.int32))
-    made.psf = sky.psf_model(shape, 4.0, size=61)
+    made, x, y = stars_on_a_grid(np.full(100, 3000.0))
+    made.psf = sky.psf_model(made.shape, 4.0, size=61)
     return made, x, y
 
 
