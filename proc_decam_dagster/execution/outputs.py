@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from lsst.daf.butler import Butler
     from lsst.pipe.base.quantum_graph import PredictedQuantumGraphComponents
 
+    from proc_decam_dagster.repository import Repository
+
 log = logging.getLogger(__name__)
 _HALF = ".half.qg"
 
@@ -147,15 +149,13 @@ def write_graph(components: "PredictedQuantumGraphComponents", path: Path) -> No
     half.rename(path)
 
 
-def clear_up(butler: "Butler", root: Path, folder: Path, chain: str) -> int:
+def clear_up(repository: "Repository", folder: Path, chain: str) -> int:
     """Delete what drivers that died have left unregistered in a chain's RUNs, and their graphs.
 
     Parameters
     ----------
-    butler : `~lsst.daf.butler.Butler`
-        Writeable.
-    root : `pathlib.Path`
-        Root of its repository.
+    repository : `Repository`
+        The survey's repository.
     folder : `pathlib.Path`
         Folder of the graphs.
     chain : `str`
@@ -171,6 +171,7 @@ def clear_up(butler: "Butler", root: Path, folder: Path, chain: str) -> int:
         if not path.name.endswith(_HALF):  # of that none was begun
             log.warning("clearing up after a driver that died: %s", path.stem.replace("__", "/"))
             graph = PredictedQuantumGraph.read_execution_quanta(str(path))
-            Outputs(butler, root, graph, graph.header.output_run or "").discard(graph.quantum_only_xgraph, killed=True)
+            butler, run = repository.butler(writeable=True), graph.header.output_run or ""
+            Outputs(butler, repository.root, graph, run).discard(graph.quantum_only_xgraph, killed=True)
         path.unlink()
     return len(left)

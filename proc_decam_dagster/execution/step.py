@@ -174,7 +174,6 @@ class _StepRun:
         self.repository, self.chain, self.path, self.step, self.tasks = repository, chain, path, step, tasks
         self.where, self.backend, self.progress = where, backend, progress
         self.retries, self.time_limit, self.memory_mb = retries, time_limit, memory_mb
-        self.butler = repository.butler(writeable=True)
         self.skymap = skymap_where(repository) if repository.settings.skymap else ""
         self.ledger = Ledger.of(repository)
         self.graphs = Path(repository.state_dir) / GRAPHS
@@ -200,7 +199,7 @@ class _StepRun:
     def recall(self, *, skip: bool, forget: bool) -> None:
         """Look up which quanta failed before, and which of them are not to be run again."""
         self.ledger.take_in()
-        clear_up(self.butler, self.repository.root, self.graphs, self.chain)
+        clear_up(self.repository, self.graphs, self.chain)
         rebuild(self.repository, self.chain)
         ledger = self.ledger.failed(self.chain, self.tasks.task_labels)
         if not forget:
@@ -227,14 +226,14 @@ class _StepRun:
         """Build the graph of what is left to do."""
         done = [self.chain] if skip_existing else list(self.report.runs)
         return build_graph(
-            self.butler, self.tasks, chain=self.chain, run=run, where=self.where, skip_existing_in=done,
+            self.repository.butler(), self.tasks, chain=self.chain, run=run, where=self.where, skip_existing_in=done,
             failed=self.known_failed, instrument=INSTRUMENT, skymap=self.skymap,
             excluded=partial(exclusion_terms, self.repository, night=parse_chain(self.chain).subset),
         )  # fmt: skip
 
     def _new_run(self) -> str:
         """Return a name for a RUN that does not exist; stamps have a resolution of a second."""
-        taken = set(runs_of(self.butler, self.chain))
+        taken = set(runs_of(self.repository.butler(), self.chain))
         while (name := run_name(self.chain, Path(self.path).stem, self.step)) in taken:
             time.sleep(0.1)
         return name

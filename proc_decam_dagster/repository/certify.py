@@ -126,7 +126,7 @@ def certify_calibrations(
     dataset, chain = row.certifies, row.chain(night)
     collection = calib_collection(night, dataset)
     report = CertifyReport(dataset, collection)
-    butler = repo.butler(writeable=True)
+    butler = repo.butler()
     if not has_collection(butler, chain):
         raise SurveyError(
             f"night {night} has no collection {chain}",
@@ -142,7 +142,7 @@ def certify_calibrations(
         incomplete = set() if partial else {m.physical_filter for m, reason in reasons.items() if reason}
         good = [masters[m] for m, reason in sorted(reasons.items()) if not reason]
         report.withheld = [master_of(r).data_id for r in good if master_of(r).physical_filter in incomplete]
-        _replace(butler, report, [r for r in good if master_of(r).physical_filter not in incomplete], night)
+        _replace(repo, report, [r for r in good if master_of(r).physical_filter not in incomplete], night)
     for data_id, reason in report.refused:
         log.warning("%s %s is not certified: %s", dataset, data_id, reason)
     return report
@@ -233,9 +233,12 @@ def _reason(frames: Frames | None, dataset: str, min_frames: int, partial: bool)
     return None
 
 
-def _replace(butler: Any, report: CertifyReport, refs: list[Any], night: str) -> None:
+def _replace(repo: Repository, report: CertifyReport, refs: list[Any], night: str) -> None:
     """Certify refs in place of those of the same data ids."""
-    butler.collections.register(report.collection, CollectionType.CALIBRATION)
+    butler = repo.butler()
+    if not has_collection(butler, report.collection):
+        butler = repo.butler(writeable=True)
+        butler.collections.register(report.collection, CollectionType.CALIBRATION)
     if not has_dataset_type(butler, report.dataset):
         return
     before = {master_of(ref): ref for ref in _certified(butler, report.dataset, report.collection)}
@@ -243,7 +246,7 @@ def _replace(butler: Any, report: CertifyReport, refs: list[Any], night: str) ->
     # What is certified already is left alone: others may be reading it.
     changed = {m: ref for m, ref in new.items() if m not in before or before[m].id != ref.id}
     if changed:
-        certify_refs(butler, report.collection, changed.values(), VALID_BEGIN, VALID_END)
+        certify_refs(repo.butler(writeable=True), report.collection, changed.values(), VALID_BEGIN, VALID_END)
     report.kept = len(before.keys() - new.keys())
     report.replaced = sorted({source_night(before[m]) for m in changed if m in before} - {night})
     report.certified = [master.data_id for master in sorted(new)]

@@ -47,7 +47,7 @@ def update_chain(
     chain = row.chain(subset, coadd_subset, template_type)
     inputs = row.input_collections(subset, coadd_subset, template_type)
     with repo.lock(chain, wait_seconds=WAIT_SECONDS):
-        butler = repo.butler(writeable=True)
+        butler = repo.butler()
         # One by one: a survey of a thousand nights has twenty thousand collections.
         info = {name: i for name in (chain, *inputs) if (i := collection_info(butler, name)) is not None}
         absent = [c for c in inputs if c not in info]
@@ -56,15 +56,15 @@ def update_chain(
             raise _lacks_input(repo, row, collection, subset, coadd_subset, template_type)
         if chain in info and info[chain].type is not CollectionType.CHAINED:
             raise SurveyError(f"collection {chain} is a {info[chain].type.name}", "a CHAINED collection")
-        for collection in absent:
-            with butler.transaction():  # the two rows of a RUN at once: without one it takes no dataset ever
-                butler.collections.register(collection, kinds[collection])
         children = runs_of(butler, chain) + inputs
-        if chain not in info:
-            butler.collections.register(chain, CollectionType.CHAINED)
-        elif not overwrite:
+        if chain in info and not overwrite:
             children += [c for c in info[chain].children if c not in children]
-        if chain not in info or list(info[chain].children) != children:
+        if absent or chain not in info or list(info[chain].children) != children:
+            butler = repo.butler(writeable=True)
+            for collection in absent:
+                with butler.transaction():  # the two rows of a RUN at once: without one it takes no dataset ever
+                    butler.collections.register(collection, kinds[collection])
+            butler.collections.register(chain, CollectionType.CHAINED)
             butler.collections.redefine_chain(chain, children)
     return chain
 

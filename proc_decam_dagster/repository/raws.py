@@ -186,12 +186,15 @@ def tag_raws(repo: Repository, night: str, proc_type: str) -> int:
         log.warning("night %s: %d %s frames are not ingested: %s", night, len(missing), row.obs_type, missing)
     refs = _not_excluded(repo, refs, night)
     tag = raw_collection(night, row.name)
-    butler = repo.butler(writeable=True)
-    butler.collections.register(tag, CollectionType.TAGGED)
-    current = set(butler.query_datasets(datasets.RAW, [tag], find_first=False, limit=None, explain=False))
-    with butler.transaction():
-        butler.registry.disassociate(tag, current - set(refs))
-        butler.registry.associate(tag, set(refs) - current)
+    butler, current, wanted = repo.butler(), set(), set(refs)
+    if has_collection(butler, tag):
+        current = set(butler.query_datasets(datasets.RAW, [tag], find_first=False, limit=None, explain=False))
+    if current != wanted:
+        butler = repo.butler(writeable=True)
+        butler.collections.register(tag, CollectionType.TAGGED)
+        with butler.transaction():
+            butler.registry.disassociate(tag, current - wanted)
+            butler.registry.associate(tag, wanted - current)
     return len(refs)
 
 

@@ -246,9 +246,10 @@ def calibrations_used(repo: Repository, night: str, dataset: str, needed: Collec
 
 def describe_collection(repo: Repository, night: str, dataset: str) -> None:
     """Write whose masters a night's calibration collection holds into its documentation."""
-    repo.butler(writeable=True).registry.setCollectionDocumentation(
-        calib_collection(night, dataset), f"{dataset} of night {night}: {calibrations_used(repo, night, dataset)}"
-    )
+    collection = calib_collection(night, dataset)
+    text = f"{dataset} of night {night}: {calibrations_used(repo, night, dataset)}"
+    if repo.butler().registry.getCollectionDocumentation(collection) != text:
+        repo.butler(writeable=True).registry.setCollectionDocumentation(collection, text)
 
 
 def _offered(
