@@ -8,11 +8,11 @@ which stay in the processor's cache and become vector instructions.
 import numpy as np
 
 from proc_decam_dagster.pixels.jit import jit
+from proc_decam_dagster.pixels.mask import HUGE
 
 PIECE = 512
 SHORT = 128
 """Pixels that are gone through one by one where one of them is an outlier."""
-_HUGE = np.float32(3e38)
 _INFINITY = np.float32(np.inf)
 
 
@@ -41,7 +41,7 @@ def mark_usable(images, variances, masks, bits, first, usable):
             image, variance, mask = images[k, first + j], variances[k, first + j], masks[k, first + j]
             good = usable[k, j]
             for i in range(nx):
-                good[i] = ((mask[i] & bits) == 0) & (abs(image[i]) < _HUGE) & (abs(variance[i]) < _HUGE)
+                good[i] = ((mask[i] & bits) == 0) & (abs(image[i]) < HUGE) & (abs(variance[i]) < HUGE)
 
 
 @jit

@@ -52,11 +52,12 @@ def _put_one(value, error, new, out, out_variance, out_mask, row, column):  # pr
     """Do what `put` does for one pixel."""
     old = out_mask[row, column]
     if old & _NODATA == 0 or new == OUTSIDE:
-        return
+        return False
     if math.isnan(value):
         out_mask[row, column] = old | new
-        return
+        return False
     out[row, column], out_variance[row, column], out_mask[row, column] = value, error, new
+    return new & _NODATA == 0
 
 
 @jit
@@ -79,6 +80,11 @@ def resample(image, variance, mask, around, grid_x, grid_y, step, scale, out, ou
     out, out_variance, out_mask : `numpy.ndarray`
         Output arrays, changed in place; their rows are contiguous.
 
+    Returns
+    -------
+    reached : `bool`
+        Whether any pixel has got a value.
+
     Notes
     -----
     Pixels are interpolated in runs along the input's rows, whichever way it is turned (DECam's lie along the tract's
@@ -87,8 +93,9 @@ def resample(image, variance, mask, around, grid_x, grid_y, step, scale, out, ou
     """
     ny, nx = out.shape
     height, width = image.shape
+    reached = False
     if width < TAPS + 1 or height < TAPS:
-        return
+        return reached
     rows, columns = (ny + step - 1) // step, (nx + step - 1) // step
     # A line may be written beyond its end, for a run is always written whole.
     values, errors = np.empty((step, step + LANES), np.float32), np.empty((step, step + LANES), np.float32)
@@ -164,15 +171,17 @@ def resample(image, variance, mask, around, grid_x, grid_y, step, scale, out, ou
         for row in range(top, bottom):
             column = left
             while column + LANES <= right:
-                put(
+                reached |= put(
                     new_values, new_errors, new_bits, row - top, column - left, _NODATA,
                     out, out_variance, out_mask, row, column,
                 )  # fmt: skip
                 column += LANES
             while column < right:
                 new = new_values[row - top, column - left], new_errors[row - top, column - left]
-                _put_one(*new, new_bits[row - top, column - left], out, out_variance, out_mask, row, column)
+                bits_here = new_bits[row - top, column - left]
+                reached |= _put_one(*new, bits_here, out, out_variance, out_mask, row, column)
                 column += 1
+    return reached
 
 
 @jit

@@ -180,6 +180,8 @@ def interpolate(
 def put(typingctx, values, errors, bits, line, place, nodata, out, out_variance, out_mask, row, column):
     """Write `LANES` new pixels where there are none yet; where the new one is NaN only its bits are added.
 
+    Return whether any of them has a value now.
+
     Parameters
     ----------
     values, errors, bits : `numpy.ndarray`, 2-d, float32, float32, int32
@@ -215,8 +217,10 @@ def put(typingctx, values, errors, bits, line, place, nodata, out, out_variance,
         for name, vector in (("out", value), ("out_variance", v.load(given["errors"], line, place))):
             before = v.load(given[name], row, column)
             v.store(builder.select(known, vector, before), given[name], row, column)
-        return context.get_dummy_value()
+        valid = builder.icmp_signed("==", builder.and_(new, bit), ir.Constant(_INTEGERS, [0] * LANES))
+        lanes = builder.bitcast(builder.and_(known, valid), ir.IntType(LANES))
+        return builder.icmp_unsigned("!=", lanes, ir.Constant(lanes.type, 0))
 
     index = types.intp
     taken = (values, errors, bits, index, index, types.int32, out, out_variance, out_mask, index, index)
-    return types.void(*taken), generate
+    return types.boolean(*taken), generate

@@ -27,6 +27,8 @@ BAD, SAT, CR, EDGE, NODATA, INTERP, SUSPECT, DETECTED, DETECTED_NEGATIVE, CROSST
 
 UNUSABLE = BAD | SAT | CR | EDGE | NODATA | STREAK
 """Pixels that no measurement uses."""
+HUGE = np.float32(3e38)
+"""What is not smaller is no value: kernels compare with it, which also tells NaN and becomes vector instructions."""
 
 
 @jit
@@ -41,11 +43,10 @@ def _count(mask, bits):  # pragma: no cover - compiled
 
 @jit
 def _mark_unusable(image, variance, mask, bits, out):  # pragma: no cover - compiled
-    huge = np.float32(3e38)
     for y in range(mask.shape[0]):
         values, errors, flags, row = image[y], variance[y], mask[y], out[y]
         for x in range(len(row)):
-            known = (abs(values[x]) < huge) & (errors[x] < huge) & (errors[x] > 0)
+            known = (abs(values[x]) < HUGE) & (errors[x] < HUGE) & (errors[x] > 0)
             row[x] = ((flags[x] & bits) != 0) | (not known)
 
 

@@ -32,7 +32,7 @@ class PsfFluxes:
 
 
 @jit
-def _fit_psf(image, variance, mask, bad, spline, degree, x, y, radius, flux, error, chi2, usable):
+def _fit_psf(image, variance, mask, bad, spline, degree, x, y, order, radius, flux, error, chi2, usable):
     """Fit the amplitude of the PSF at given positions, every good pixel weighted alike (see `psf_fluxes`)."""
     ny, nx = image.shape
     n_terms, width = spline.shape[0], spline.shape[1]
@@ -42,7 +42,7 @@ def _fit_psf(image, variance, mask, bad, spline, degree, x, y, radius, flux, err
     local = np.empty((width, width))
     rows = np.empty((width, size))
     psf = np.empty((size, size))
-    for s in range(x.size):
+    for s in order:
         flux[s] = np.nan
         error[s] = np.nan
         chi2[s] = np.nan
@@ -60,16 +60,22 @@ def _fit_psf(image, variance, mask, bad, spline, degree, x, y, radius, flux, err
         fill_shifted(local, x[s] - cx, y[s] - cy, rows, psf)
         light, total, pp, pd, ppv = 0.0, 0.0, 0.0, 0.0, 0.0
         dd_v, pd_v, pp_v, n = 0.0, 0.0, 0.0, 0
-        for j in range(half - radius, half + radius + 1):
-            for i in range(half - radius, half + radius + 1):
-                p = psf[j, i]
-                total += p
-                row, column = cy + j - half, cx + i - half
-                if row < 0 or column < 0 or row >= ny or column >= nx or (mask[row, column] & bad) != 0:
-                    continue
-                d, v = float(image[row, column]), float(variance[row, column])
-                if not (np.isfinite(d) and np.isfinite(v) and v > 0):
-                    continue
+        left = cx - radius
+        start, stop = max(left, 0) - left, min(cx + radius + 1, nx) - left
+        for j in range(2 * radius + 1):
+            profile = psf[half - radius + j, half - radius : half + radius + 1]
+            for i in range(2 * radius + 1):
+                total += profile[i]
+            row = cy - radius + j
+            if row < 0 or row >= ny:
+                continue
+            # No branch within: these loops become vector instructions.
+            values, errors, flags = image[row, left + start :], variance[row, left + start :], mask[row, left + start :]
+            within = profile[start:]
+            for i in range(stop - start):
+                d, v, p = values[i], errors[i], within[i]
+                good = ((flags[i] & bad) == 0) & (abs(d) < planes.HUGE) & (v > 0) & (v < planes.HUGE)
+                d, v, p = float(d) if good else 0.0, float(v) if good else 1.0, p if good else 0.0
                 weight = 1 / v
                 light += p
                 pp += p * p
@@ -78,7 +84,7 @@ def _fit_psf(image, variance, mask, bad, spline, degree, x, y, radius, flux, err
                 dd_v += d * d * weight
                 pd_v += p * d * weight
                 pp_v += p * p * weight
-                n += 1
+                n += good
         usable[s] = light / total
         if pp <= 0.0:
             continue
@@ -131,8 +137,10 @@ def psf_fluxes(
     x, y = np.ascontiguousarray(x, float), np.ascontiguousarray(y, float)
     flux, error, chi2, usable = (np.empty(len(x)) for _ in range(4))
     half = psf.size // 2
+    # One after the other as they lie in memory: the pixels of the next are those of the last, or are near them.
+    order = np.lexsort((x, y // 32))
     _fit_psf(
-        exposure.image, exposure.variance, exposure.mask, bad, psf.spline, psf.degree, x, y,
+        exposure.image, exposure.variance, exposure.mask, bad, psf.spline, psf.degree, x, y, order,
         half if radius is None else min(int(radius), half), flux, error, chi2, usable,
     )  # fmt: skip
     failed = usable < min_usable

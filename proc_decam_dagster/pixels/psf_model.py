@@ -68,11 +68,12 @@ def fill_shifted(spline: np.ndarray, dx: float, dy: float, rows: np.ndarray, out
     w0, w1, w2, w3, w4, w5 = weights[0], weights[1], weights[2], weights[3], weights[4], weights[5]
     first = _PAD - 2 + whole
     for j in range(rows.shape[0]):
+        # Views: an index of which the compiler does not know that it is positive makes no vector instruction.
+        source, target = spline[j, first:], rows[j]
         for i in range(nx):
-            k = i + first
-            rows[j, i] = (
-                w0 * spline[j, k] + w1 * spline[j, k + 1] + w2 * spline[j, k + 2]
-                + w3 * spline[j, k + 3] + w4 * spline[j, k + 4] + w5 * spline[j, k + 5]
+            target[i] = (
+                w0 * source[i] + w1 * source[i + 1] + w2 * source[i + 2]
+                + w3 * source[i + 3] + w4 * source[i + 4] + w5 * source[i + 5]
             )  # fmt: skip
     whole = min(int(np.floor(-dy)), 0)
     fill_spline_weights(-dy - whole, weights)
@@ -80,11 +81,10 @@ def fill_shifted(spline: np.ndarray, dx: float, dy: float, rows: np.ndarray, out
     first = _PAD - 2 + whole
     for j in range(ny):
         k = j + first
+        r0, r1, r2, r3, r4, r5 = rows[k], rows[k + 1], rows[k + 2], rows[k + 3], rows[k + 4], rows[k + 5]
+        target = out[j]
         for i in range(nx):
-            out[j, i] = (
-                w0 * rows[k, i] + w1 * rows[k + 1, i] + w2 * rows[k + 2, i]
-                + w3 * rows[k + 3, i] + w4 * rows[k + 4, i] + w5 * rows[k + 5, i]
-            )  # fmt: skip
+            target[i] = w0 * r0[i] + w1 * r1[i] + w2 * r2[i] + w3 * r3[i] + w4 * r4[i] + w5 * r5[i]
 
 
 @lru_cache(maxsize=64)

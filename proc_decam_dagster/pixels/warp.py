@@ -7,7 +7,7 @@ from astropy.wcs import WCS
 
 from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.lanczos import fill_along_rows, mask_around, resample, with_slack
-from proc_decam_dagster.pixels.mask import BAD, CR, NODATA, fraction
+from proc_decam_dagster.pixels.mask import BAD, CR, NODATA
 from proc_decam_dagster.pixels.psf_model import PsfModel
 from proc_decam_dagster.pixels.psf_transform import fit_psf_model, local_matrices, resample_psf
 
@@ -100,16 +100,14 @@ def warp_into(target: MaskedImage, source: MaskedImage, *, scale: float | None =
     grid_x, grid_y = coordinate_grid(source.wcs, target.wcs, box)
     image = repaired(source.image, source.mask) if repair else with_slack(source.image)
     part = np.s_[y0:y1, x0:x1]
-    before = fraction(target.mask[part], NODATA)
     variance = np.ascontiguousarray(source.variance, np.float32)
     mask = np.ascontiguousarray(source.mask, np.int32)
     around = np.empty(mask.shape, np.int32)
     mask_around(mask, around)
-    resample(
+    return resample(
         image, variance, mask, around, np.ascontiguousarray(grid_x), np.ascontiguousarray(grid_y), STEP,
         float(scale), target.image[part], target.variance[part], target.mask[part],
     )  # fmt: skip
-    return fraction(target.mask[part], NODATA) < before
 
 
 def warp_psf_samples(

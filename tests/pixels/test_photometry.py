@@ -48,6 +48,38 @@ def test_a_source_off_the_image_has_no_flux(exposure):
     assert np.isnan(measured.flux).all() and np.isnan(measured.flux_err).all()
 
 
+def test_psf_fluxes_are_the_least_squares_fit_of_the_good_pixels(exposure):
+    """Also at the edges, on bad pixels, and in whatever order the sources come."""
+    image, *_ = exposure
+    rng = np.random.default_rng(4)
+    ny, nx = image.shape
+    image.variance *= rng.uniform(0.5, 2, image.shape).astype(np.float32)
+    image.mask[rng.random(image.shape) < 0.01] |= planes.BAD
+    image.image[rng.random(image.shape) < 0.01] = np.nan
+    x = np.concatenate([rng.uniform(0, nx - 1, 20), [0.0, nx - 1.0, 2.3, nx - 8.6, 300.4]])
+    y = np.concatenate([rng.uniform(0, ny - 1, 20), [0.0, ny - 1.0, 411.7, 99.2, ny - 3.1]])
+    measured = psf_fluxes(image, x, y)
+    half = image.psf.size // 2
+    for k, (column, row) in enumerate(zip(np.floor(x + 0.5).astype(int), np.floor(y + 0.5).astype(int))):
+        stamp = image.psf.stamp(x[k], y[k])
+        j, i = np.mgrid[row - half : row + half + 1, column - half : column + half + 1]
+        inside = (j >= 0) & (i >= 0) & (j < ny) & (i < nx)
+        values, variances, flags = (a[j[inside], i[inside]] for a in (image.image, image.variance, image.mask))
+        good = ((flags & planes.UNUSABLE) == 0) & np.isfinite(values)
+        profile, values, variances = stamp[inside][good], values[good].astype(float), variances[good].astype(float)
+        assert measured.usable[k] == pytest.approx(profile.sum() / stamp.sum(), rel=1e-9)
+        if measured.usable[k] < 0.6:
+            assert np.isnan(measured.flux[k])
+            continue
+        flux = (profile @ values) / (profile @ profile)
+        assert measured.flux[k] == pytest.approx(flux, rel=1e-9, abs=1e-6)
+        error = np.sqrt(profile**2 @ variances) / (profile @ profile)
+        assert measured.flux_err[k] == pytest.approx(error, rel=1e-9)
+        chi2 = ((values - flux * profile) ** 2 / variances).sum() / (good.sum() - 1)
+        assert measured.chi2[k] == pytest.approx(chi2, rel=1e-6)
+    assert 5 < np.isfinite(measured.flux).sum() < len(x)
+
+
 def test_psf_fluxes_need_a_psf(exposure):
     image, x, y = exposure
     image.psf = None

@@ -108,6 +108,9 @@ def test_nothing_outside_the_input(sky):
     assert 0.3 < outside.mean() < 0.95
     assert np.isnan(target.image[outside]).all() and np.isinf(target.variance[outside]).all()
     assert np.isfinite(target.image[~outside]).all()
+    assert not warp_into(target, source)  # what has a value keeps it
+    source.image[:] = np.nan
+    assert not warp_into(empty(SHAPE, sky.tan_wcs(SHAPE)), source)
     far = sky.observe(SHAPE, sky.tan_wcs(SHAPE, 151.0), [], [], [], fwhm=4.0)
     assert not warp_into(empty(SHAPE, sky.tan_wcs(SHAPE)), far)
 
