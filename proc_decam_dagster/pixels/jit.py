@@ -13,6 +13,10 @@ from typing import Any
 NAN_SAFE_FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
 """Liberties that change rounding only. ``nnan`` and ``ninf`` stay out: NaN and inf mean "no value" in our arrays."""
 
+_OURS = "proc_decam_dagster.pixels.jit_cache"
+LOCATORS = f"{_OURS}.ChosenFolder,{_OURS}.BesideTheSource,UserWideCacheLocator,IPythonCacheLocator,ZipCacheLocator"
+"""Numba's own list of what finds a kernel on disk, with the first two by ours (see `jit_cache`)."""
+
 
 def _writable(folder: Path) -> bool:
     """Return whether files can be made in a folder, or in its nearest parent that exists."""
@@ -37,8 +41,11 @@ def cache_dir(package: Path, home: Path, temporary: Path) -> Path | None:
 
 @cache
 def _numba() -> Any:
-    """Import numba, and tell it where compiled kernels are kept."""
+    """Import numba, and tell it where compiled kernels are kept, and when they are out of date."""
     import numba
+
+    if not numba.config.CACHE_LOCATOR_CLASSES:  # else NUMBA_CACHE_LOCATOR_CLASSES: the user has chosen
+        numba.config.CACHE_LOCATOR_CLASSES = LOCATORS
 
     if not numba.config.CACHE_DIR:  # else NUMBA_CACHE_DIR: the user has chosen
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME") or "/nonexistent") / ".cache")

@@ -1,7 +1,6 @@
 """The innermost steps of a Lanczos-3 resampling, `LANES` pixels at once, written in vector instructions.
 
-Numba alone makes scalar ones of loops as short as these, which take five times as long. What numba keeps on disk of
-`lanczos.resample` holds these instructions too: change its file when you change this one.
+Numba alone makes scalar ones of loops as short as these, which take five times as long.
 """
 
 from typing import Any

@@ -1,10 +1,14 @@
 """When kernels are compiled, and where they are kept."""
 
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 
+from proc_decam_dagster.pixels import jit_cache
 from proc_decam_dagster.pixels.jit import cache_dir, jit
 
 
@@ -51,3 +55,38 @@ import proc_decam_dagster.instrument.engine, proc_decam_dagster.tasks.bias, proc
 print({"numba", "scipy"} & set(sys.modules))
 """
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_a_kept_kernel_is_made_anew_when_what_it_calls_or_names_has_changed(tmp_path):
+    """As an upgrade leaves it: the kernel's own file the same, its compiled form still beside it."""
+    ours, pixels = Path(jit_cache.__file__).parents[1], tmp_path / "proc_decam_dagster" / "pixels"
+    pixels.mkdir(parents=True)
+    for file in ("__init__.py", "pixels/__init__.py", "pixels/jit.py", "pixels/jit_cache.py"):
+        shutil.copy(ours / file, pixels.parent / file)
+    header = "from proc_decam_dagster.pixels.jit import jit\n"
+    (pixels / "deep.py").write_text("FACTOR = 2\n")
+    (pixels / "inner.py").write_text(
+        f"{header}from proc_decam_dagster.pixels import (\n    deep as d,\n)\nFACTOR = d.FACTOR\n"
+        "@jit\ndef inner(x):\n    return x * FACTOR\n"
+    )
+    (pixels / "outer.py").write_text(
+        f"{header}from proc_decam_dagster.pixels.inner import inner\n@jit\ndef outer(x):\n    return inner(x) + 1\n"
+    )
+    program = (
+        "from proc_decam_dagster.pixels.outer import outer\n"
+        "print(outer(10), sum(outer._dispatcher.stats.cache_hits.values()))"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA")}
+
+    def run():
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+    assert run() == "21 0\n"
+    assert run() == "21 1\n"
+    (pixels / "deep.py").write_text("FACTOR = 3\n")
+    assert run() == "31 0\n"
+    (pixels / "inner.py").write_text(f"{header}@jit\ndef inner(x):\n    return x * 5\n")
+    assert run() == "51 0\n"
+    assert run() == "51 1\n"
