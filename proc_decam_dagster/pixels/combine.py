@@ -309,15 +309,18 @@ def combine(
 def _scatter(
     stack: FrameStack, amplifier: int, bias: Master | None, arguments: list, mean: np.ndarray, table: np.ndarray
 ) -> float:
-    """Return the frames' robust scatter about the mean over the noise model's, on 16 rows."""
+    """Return the frames' robust scatter about the mean over the noise model's, of every fourth pixel of 16 rows.
+
+    They are 4,000 pixels of a frame: the scatter of three frames is known to 1 %, that of twenty to 0.3 %.
+    """
     (x0, y0, x1, y1), (u0, v0, u1, v1) = stack.readouts[amplifier].box, stack.readouts[amplifier].data
     step = max((y1 - y0) // 16, 1)
-    rows, columns = slice(y0, y1, step), slice(x0, x1)
+    rows, columns = slice(y0, y1, step), slice(x0, x1, 4)
     factor, weights, slopes, floors = arguments
     centre = mean[rows, columns]
     ratios = []
     for k, raw in enumerate(stack.raws):
-        value = raw[v0:v1:step, u0:u1] - stack.overscans[k][amplifier].levels[::step, None]
+        value = raw[v0:v1:step, u0:u1:4] - stack.overscans[k][amplifier].levels[::step, None]
         value = np.ascontiguousarray(value - bias.image[rows, columns] if bias else value, np.float32)
         if len(table) > 2:
             room = np.empty(value.size, np.uint32), np.empty(value.size, np.float32)
