@@ -13,7 +13,7 @@ from typing import Any
 NAN_SAFE_FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
 """Liberties that change rounding only. ``nnan`` and ``ninf`` stay out: NaN and inf mean "no value" in our arrays."""
 
-_OURS = "proc_decam_dagster.pixels.jit_cache"
+_OURS = f"{__package__}.jit_cache"
 LOCATORS = f"{_OURS}.ChosenFolder,{_OURS}.BesideTheSource,UserWideCacheLocator,IPythonCacheLocator,ZipCacheLocator"
 """Numba's own list of what finds a kernel on disk, with the first two by ours (see `jit_cache`)."""
 
@@ -46,7 +46,6 @@ def _numba() -> Any:
 
     if not numba.config.CACHE_LOCATOR_CLASSES:  # else NUMBA_CACHE_LOCATOR_CLASSES: the user has chosen
         numba.config.CACHE_LOCATOR_CLASSES = LOCATORS
-
     if not numba.config.CACHE_DIR:  # else NUMBA_CACHE_DIR: the user has chosen
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME") or "/nonexistent") / ".cache")
         if folder := cache_dir(Path(__file__).parent, home, Path(tempfile.gettempdir())):

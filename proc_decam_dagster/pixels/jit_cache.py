@@ -14,8 +14,8 @@ from pathlib import Path
 
 from numba.core import caching
 
-PACKAGE = __name__.split(".", 1)[0]
-_IMPORT = re.compile(rf"^\s*from ({PACKAGE}[\w.]*) import (\([^)]*\)|.*)$".encode(), re.MULTILINE)
+_PACKAGE = __name__.split(".", 1)[0]
+_IMPORT = re.compile(rf"^\s*from ({_PACKAGE}[\w.]*) import (\([^)]*\)|.*)$".encode(), re.MULTILINE)
 
 
 @cache
@@ -41,9 +41,13 @@ def stamp(path: Path) -> str:
 
 
 class _Stamped:
-    def get_source_stamp(self) -> str:
-        """Return what a kept kernel must have been made of."""
-        return stamp(Path(self._py_file))
+    def get_source_stamp(self):
+        """Return what a kept kernel must have been made of; numba's own stamp of a kernel that holds nothing of ours.
+
+        Other libraries' kernels are kept beside their source for processes without us too.
+        """
+        path = Path(self._py_file)
+        return stamp(path) if imported(path) else super().get_source_stamp()
 
 
 class ChosenFolder(_Stamped, caching.UserProvidedCacheLocator):

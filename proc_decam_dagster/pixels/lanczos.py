@@ -178,8 +178,8 @@ def resample(image, variance, mask, around, grid_x, grid_y, step, scale, out, ou
                 column += LANES
             while column < right:
                 new = new_values[row - top, column - left], new_errors[row - top, column - left]
-                bits_here = new_bits[row - top, column - left]
-                reached |= _put_one(*new, bits_here, out, out_variance, out_mask, row, column)
+                flags = new_bits[row - top, column - left]
+                reached |= _put_one(*new, flags, out, out_variance, out_mask, row, column)
                 column += 1
     return reached
 

@@ -10,6 +10,9 @@ from proc_decam_dagster.pixels.image import MaskedImage
 from proc_decam_dagster.pixels.jit import jit
 from proc_decam_dagster.pixels.psf_model import PsfModel, fill_shifted, fill_terms
 
+BAND = 32
+"""Rows of an image whose sources are measured one after the other: what they share stays in the processor's cache."""
+
 
 @dataclass(frozen=True)
 class PsfFluxes:
@@ -138,7 +141,7 @@ def psf_fluxes(
     flux, error, chi2, usable = (np.empty(len(x)) for _ in range(4))
     half = psf.size // 2
     # One after the other as they lie in memory: the pixels of the next are those of the last, or are near them.
-    order = np.lexsort((x, y // 32))
+    order = np.lexsort((x, np.floor(y / BAND)))
     _fit_psf(
         exposure.image, exposure.variance, exposure.mask, bad, psf.spline, psf.degree, x, y, order,
         half if radius is None else min(int(radius), half), flux, error, chi2, usable,

@@ -90,3 +90,15 @@ def test_a_kept_kernel_is_made_anew_when_what_it_calls_or_names_has_changed(tmp_
     (pixels / "inner.py").write_text(f"{header}@jit\ndef inner(x):\n    return x * 5\n")
     assert run() == "51 0\n"
     assert run() == "51 1\n"
+
+
+def test_kernels_of_others_are_kept_as_numba_keeps_them(tmp_path):
+    """Else processes with and without us would compile them in turns."""
+    (tmp_path / "theirs.py").write_text("import numba\n@numba.njit(cache=True)\ndef one():\n    return 1\n")
+    told = "import theirs; theirs.one(); print(sum(theirs.one.stats.cache_hits.values()))"
+    ours = "from proc_decam_dagster.pixels.jit import jit\n@jit(cache=False)\ndef f():\n    return 1\nf()\n"
+    hits = [
+        subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True).stdout
+        for program in (told, ours + told, told)
+    ]
+    assert hits == ["0\n", "1\n", "1\n"]

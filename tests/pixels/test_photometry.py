@@ -44,7 +44,7 @@ def test_bad_pixels_do_not_reach_a_flux(exposure):
 
 def test_a_source_off_the_image_has_no_flux(exposure):
     image, *_ = exposure
-    measured = psf_fluxes(image, np.array([-3.0, 320.0, np.nan]), np.array([300.0, 700.0, 3.0]))
+    measured = psf_fluxes(image, np.array([-3.0, 320.0, np.nan, 5.0, 1e4]), np.array([300.0, 700.0, 3.0, np.inf, 9.0]))
     assert np.isnan(measured.flux).all() and np.isnan(measured.flux_err).all()
 
 
